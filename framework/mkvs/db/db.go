@@ -1,0 +1,228 @@
+package db
+
+import (
+	"context"
+	"iter"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
+)
+
+// Factory opens databases of one kind.
+type Factory interface {
+	// Name is the kind's name: bbolt, leveldb, memory.
+	Name() string
+	// New opens the database that cfg names, and makes it where there is none (unless it is to be opened
+	// for reading only). It waits for another process's lock for cfg.LockWait.
+	New(ctx context.Context, cfg *Config) (NodeDB, error)
+}
+
+// Config says which database to open, and how.
+type Config struct {
+	// Dir is the directory that the database has for itself. It is made, with mode 0700, where it is not
+	// there. A database in memory does not use it.
+	Dir string
+	// Namespace is the namespace of all roots. It is stamped into the database.
+	Namespace common.Namespace
+	// ReadOnly opens for reading only, and writes nothing to any file.
+	ReadOnly bool
+	// LockWait is how long to wait for another process's lock; 0 means DefaultLockWait.
+	LockWait time.Duration
+	// MaxKeyBytes and MaxValueBytes are the namespace's limits; 0 means the defaults.
+	MaxKeyBytes   int
+	MaxValueBytes int
+	// DiscardWriteLogs says that write logs are not kept.
+	DiscardWriteLogs bool
+	// Settings are the backend's own settings, a JSON object, or nil. A backend refuses what it does not
+	// know with ErrBadSettings.
+	Settings []byte
+	// Logger takes the database's messages; nil means none.
+	Logger hclog.Logger
+}
+
+// Defaults of Config.
+const (
+	DefaultLockWait      = 10 * time.Second
+	DefaultMaxKeyBytes   = node.MaxKeyBytes
+	DefaultMaxValueBytes = 64 << 20
+	// DefaultEmbedBytes is the length of encoding up to which leaves are embedded in their parents.
+	DefaultEmbedBytes = 512
+)
+
+// Info is what a database says of itself. It does not change while the database is open.
+type Info struct {
+	// Backend and BackendVersion name the implementation.
+	Backend        string
+	BackendVersion string
+	// Namespace is the namespace of all roots.
+	Namespace common.Namespace
+	// MaxKeyBytes and MaxValueBytes are the limits that hold here.
+	MaxKeyBytes   int
+	MaxValueBytes int
+	// EmbedBytes is the length of encoding up to which leaves are embedded; 0 where none are.
+	EmbedBytes int
+	// Capabilities is what the database can do and promises.
+	Capabilities Capabilities
+}
+
+// Capabilities is what a database can do beyond what each has to, and what it promises.
+type Capabilities struct {
+	// Durable databases survive a crash as the clauses say; others are gone with their process.
+	Durable bool
+	// ReadOnly says that this database was opened for reading only.
+	ReadOnly bool
+	// WriteLogs says that write logs are kept.
+	WriteLogs bool
+	// Compact says that Compact gives space back.
+	Compact bool
+}
+
+// Entry is one stored node.
+type Entry struct {
+	Address  node.Address
+	Position node.Position
+	Record   []byte
+}
+
+// NodeDB is a node database. The package's documentation is its contract.
+type NodeDB interface {
+	// Info tells what the database is. It takes no I/O.
+	Info() Info
+
+	// GetLatestVersion returns the latest finalized version, and whether there is any.
+	GetLatestVersion(ctx context.Context) (uint64, bool, error)
+	// GetEarliestVersion returns the earliest finalized version, and whether there is any.
+	GetEarliestVersion(ctx context.Context) (uint64, bool, error)
+	// GetRootsForVersion returns the roots of a version, sorted by type and then by hash: the finalized
+	// ones of a finalized version, all candidates of another. It returns none, and no error, for a version
+	// that is not there: DB11.
+	GetRootsForVersion(ctx context.Context, version uint64) ([]node.Root, error)
+	// HasRoot says whether a root is there.
+	HasRoot(ctx context.Context, root node.Root) (bool, error)
+
+	// RootAddress returns the address of a root's node: DB20.
+	RootAddress(ctx context.Context, root node.Root) (node.Address, error)
+	// GetNode returns the record at an address and position: DB21.
+	GetNode(ctx context.Context, root node.Root, address node.Address, position node.Position) ([]byte, error)
+	// GetPath returns the entries on the way to key, from the node at address whose position is the first
+	// depth bits of key: DB22. depth must not be larger than key's length in bits.
+	GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]Entry, error)
+	// Walk yields a root's entries in pre-order from a position on: DB23. An error ends the walk.
+	Walk(ctx context.Context, root node.Root, from node.Position) iter.Seq2[Entry, error]
+	// GetWriteLog yields the changes from one root to the next: DB70.
+	GetWriteLog(ctx context.Context, start, end node.Root) iter.Seq2[writelog.LogEntry, error]
+
+	// NewBatch begins a root of a version, made by changing oldRoot: DB30. Its type is oldRoot's, also
+	// where oldRoot is empty.
+	NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (Batch, error)
+	// Finalize makes roots their version's only ones: DB40 to DB43.
+	Finalize(ctx context.Context, roots []node.Root) error
+
+	// Pin keeps a version from being pruned: DB50. owner is a name for people to read.
+	Pin(ctx context.Context, version uint64, owner string) (Pin, error)
+	// Pins lists the pins in force.
+	Pins(ctx context.Context) ([]PinInfo, error)
+	// Prune removes the earliest version: DB51.
+	Prune(ctx context.Context, version uint64) error
+
+	// StartMultipart opens a multipart insert: DB60.
+	StartMultipart(ctx context.Context, version uint64) error
+	// Multipart tells the open multipart insert, nil where there is none.
+	Multipart(ctx context.Context) (*Multipart, error)
+	// AddMultipartRoot tells of a root to restore: DB61.
+	AddMultipartRoot(ctx context.Context, root node.Root, chunks uint64, tag []byte) error
+	// NewChunk begins a chunk of a root of the multipart insert: DB62.
+	NewChunk(ctx context.Context, root node.Root, index uint64) (ChunkWriter, error)
+	// CompleteRoot checks that a root of the multipart insert is whole: DB64.
+	CompleteRoot(ctx context.Context, root node.Root) error
+	// AbortRoot removes a root of the multipart insert: DB66.
+	AbortRoot(ctx context.Context, root node.Root) error
+	// AbortMultipart removes the multipart insert: DB66.
+	AbortMultipart(ctx context.Context) error
+
+	// Size tells the space taken.
+	Size(ctx context.Context) (Size, error)
+	// Compact gives unused space back; progress may be nil.
+	Compact(ctx context.Context, progress func(done, total int64)) error
+	// Sync makes everything that was committed safe from a loss of power.
+	Sync(ctx context.Context) error
+	// Close closes the database: DB71. ctx bounds how long it may take.
+	Close(ctx context.Context) error
+}
+
+// Batch is a root in the making. It belongs to one goroutine.
+type Batch interface {
+	// Address is what the batch's entries are stored under.
+	Address() node.Address
+	// Put adds an entry to the present run: DB31.
+	Put(ctx context.Context, position node.Position, record []byte) error
+	// EndRun ends the present run of entries.
+	EndRun(ctx context.Context) error
+	// Remove names an entry that the new root does not reach any more: DB32.
+	Remove(ctx context.Context, address node.Address, position node.Position) error
+	// PutWriteLog gives the next changes of the write log, sorted by key: DB33.
+	PutWriteLog(ctx context.Context, log writelog.WriteLog) error
+	// Commit makes the batch count: DB34.
+	Commit(ctx context.Context, root node.Root, rootAddress node.Address) error
+	// Abort ends a batch that is not committed: DB35.
+	Abort(ctx context.Context) error
+}
+
+// ChunkWriter is a chunk of a multipart insert being written. It belongs to one goroutine.
+type ChunkWriter interface {
+	// Address is what the chunk's entries are stored under, and their children's in their records.
+	Address() node.Address
+	// Put adds the next entry in pre-order: DB62.
+	Put(ctx context.Context, position node.Position, record []byte, whole bool) error
+	// Commit makes the chunk count: DB63.
+	Commit(ctx context.Context, sync bool) error
+	// Abort ends a chunk that is not committed. After Commit it does nothing.
+	Abort(ctx context.Context) error
+}
+
+// Multipart is the state of the open multipart insert.
+type Multipart struct {
+	Version uint64
+	// Roots are the roots told so far, in the order in which they were.
+	Roots []MultipartRoot
+}
+
+// MultipartRoot is the state of a root of a multipart insert.
+type MultipartRoot struct {
+	Root node.Root
+	// Chunks is the number of chunks.
+	Chunks uint64
+	// Tag is what AddMultipartRoot was given.
+	Tag []byte
+	// Done holds, ascending, the indices of the chunks that have their mark.
+	Done []uint64
+	// Complete says that CompleteRoot has found the root whole.
+	Complete bool
+}
+
+// Pin keeps a version from being pruned until it is released.
+type Pin interface {
+	// Version is the version that is kept.
+	Version() uint64
+	// Release ends the pin. Calling it again does nothing.
+	Release(ctx context.Context) error
+}
+
+// PinInfo describes a pin.
+type PinInfo struct {
+	Version uint64
+	Owner   string
+	Since   time.Time
+}
+
+// Size is the space that a database takes, in bytes.
+type Size struct {
+	// Live is what the data takes, as far as the database knows.
+	Live int64
+	// File is what the database's files take.
+	File int64
+}
