@@ -1,0 +1,5 @@
+backend "main" {}
+namespace "demo" {
+  checkpoints {}
+}
+plugin "mine" {}

@@ -1,0 +1,9 @@
+data_dir = "state"
+backend "main" {
+  plugin = "bbolt"
+  config {
+    cache {
+      size = 1
+    }
+  }
+}

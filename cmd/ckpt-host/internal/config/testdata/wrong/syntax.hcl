@@ -1,0 +1,3 @@
+data_dir = "state"
+backend "main" { plugin = "bbolt"
+namespace "demo" {

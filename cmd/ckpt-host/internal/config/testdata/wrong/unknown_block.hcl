@@ -1,0 +1,4 @@
+data_dir = "state"
+backends "main" {
+  plugin = "bbolt"
+}

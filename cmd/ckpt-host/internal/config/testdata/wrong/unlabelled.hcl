@@ -1,0 +1,4 @@
+data_dir = "state"
+backend {
+  plugin = "bbolt"
+}
