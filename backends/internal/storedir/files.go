@@ -58,14 +58,19 @@ func SyncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Bytes is the length of all files in a directory.
-func Bytes(dir string) (int64, error) {
+// Bytes is the length of all files in a directory whose names match a pattern of filepath.Match.
+func Bytes(dir, pattern string) (int64, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return 0, err
 	}
 	var sum int64
 	for _, e := range entries {
+		if match, err := filepath.Match(pattern, e.Name()); err != nil {
+			return 0, err
+		} else if !match {
+			continue
+		}
 		info, err := e.Info()
 		if errors.Is(err, os.ErrNotExist) {
 			continue // an engine removes files while we look

@@ -1,0 +1,82 @@
+package leveldb
+
+import (
+	"context"
+	"time"
+
+	"github.com/syndtr/goleveldb/leveldb"
+	"github.com/syndtr/goleveldb/leveldb/util"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+)
+
+// progressEvery is how often Compact tells how far it is.
+const progressEvery = 100 * time.Millisecond
+
+// Compact merges all tables, so that nothing is kept of what was overwritten or deleted. The engine
+// can't be told to stop: where the context ends, Compact returns and the merging goes on by itself,
+// until it is done or the store is closed.
+func (s *store) Compact(ctx context.Context, progress func(done, total int64)) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	if s.readOnly {
+		return kv.ErrReadOnly
+	}
+	size, err := s.Size(ctx)
+	if err != nil {
+		return err
+	}
+	written := s.written()
+	tell := func(done int64) {
+		if progress != nil {
+			progress(min(done, size.Live), size.Live)
+		}
+	}
+	tell(0)
+	finished, err := s.startCompaction()
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(progressEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-finished:
+			if err == nil {
+				tell(size.Live)
+			}
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			tell(s.written() - written)
+		}
+	}
+}
+
+// startCompaction begins a compaction that Close waits for, and so not after Close.
+func (s *store) startCompaction() (<-chan error, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	if s.closed.Load() {
+		return nil, kv.ErrClosed
+	}
+	finished := make(chan error, 1)
+	s.compacting.Go(func() { finished <- s.compactAll() })
+	return finished, nil
+}
+
+func (s *store) compactAll() (err error) {
+	defer guard(&err)()
+	return convert(s.files.db.CompactRange(util.Range{}))
+}
+
+// written is what the engine has written since it was opened, in bytes.
+func (s *store) written() int64 {
+	var stats leveldb.DBStats
+	if s.files.db.Stats(&stats) != nil {
+		return 0
+	}
+	return int64(stats.IOWrite)
+}
