@@ -1,0 +1,25 @@
+// Package checkpoint makes, checks, serves and restores checkpoints of trees.
+//
+// A checkpoint is a tree cut into chunks, each a file that proves by itself that what it holds belongs
+// to the tree of a known root, and a metadata that names the root and the chunks' digests. Its bytes are
+// a function of the tree and of two layout parameters, chunk size and threads: whoever makes a
+// checkpoint of the same tree with the same parameters, on whatever backend, makes the same bytes.
+//
+// # Parts
+//
+//   - Creator makes checkpoints of what is in a node database, and keeps them: NewFileCreator.
+//   - ChunkProvider gives them to others: a Creator is one, OpenDirectory makes one of files.
+//   - Restorer restores a checkpoint into a node database, chunk by chunk: NewRestorer.
+//   - Checkpointer makes checkpoints by itself as versions are finalized: NewCheckpointer.
+//   - Verify checks a checkpoint with no database.
+//
+// # A directory of checkpoints
+//
+//	<version>/<root hash>/meta            the metadata's encoding
+//	<version>/<root hash>/chunks/<index>  a chunk
+//	<version>/<root hash>/manifest.json   sizes, counts and times: ours, and never needed
+//
+// Where two roots of a version share a hash, the second one's directory is <root hash>-<root type>. A
+// checkpoint appears with one rename, when everything in it is safe from a loss of power. Names that
+// begin with a dot are checkpoints in the making, or what a crash left of them.
+package checkpoint

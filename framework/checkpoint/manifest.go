@@ -1,0 +1,102 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"fmt"
+	"path/filepath"
+	"runtime/debug"
+	"time"
+
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// manifestFormat is the only format of manifests.
+const manifestFormat = 1
+
+// maxManifestBytes is more than the manifest of MaxChunks chunks takes.
+const maxManifestBytes = 512 << 20
+
+// Manifest tells of a checkpoint what its metadata does not. Only checkpoints that were made here have
+// one; it is for estimates, progress and audits, and no one has to believe it.
+type Manifest struct {
+	// Format is the manifest's format.
+	Format int `json:"format"`
+	// Root is the checkpoint's root.
+	Root node.Root `json:"root"`
+	// MetadataHash is the hash of the checkpoint's metadata.
+	MetadataHash hash.Hash `json:"metadata_hash"`
+	// ChunkSize and Threads are the layout's parameters: 1 thread is the sequential layout.
+	ChunkSize uint64 `json:"chunk_size"`
+	Threads   int    `json:"threads"`
+	// Bytes is the length of all chunks together, RawBytes what it was before compression.
+	Bytes    int64 `json:"bytes"`
+	RawBytes int64 `json:"raw_bytes"`
+	// Entries is the number of keys, Nodes that of all nodes of the tree, leaves included.
+	Entries uint64 `json:"entries"`
+	Nodes   uint64 `json:"nodes"`
+	// Started and Finished are when the checkpoint was made.
+	Started  time.Time `json:"started"`
+	Finished time.Time `json:"finished"`
+	// Software is what made the checkpoint.
+	Software string `json:"software"`
+	// Chunks tells of each chunk.
+	Chunks []ChunkManifest `json:"chunks"`
+}
+
+// ChunkManifest tells of one chunk. Its counts are of what no chunk before it holds.
+type ChunkManifest struct {
+	Digest   hash.Hash `json:"digest"`
+	Bytes    int64     `json:"bytes"`
+	RawBytes int64     `json:"raw_bytes"`
+	Entries  uint64    `json:"entries"`
+	Nodes    uint64    `json:"nodes"`
+}
+
+// newManifest puts the manifest of a checkpoint together.
+func newManifest(m *Metadata, chunks []ChunkManifest) *Manifest {
+	manifest := &Manifest{
+		Format:       manifestFormat,
+		Root:         m.Root,
+		MetadataHash: m.EncodedHash(),
+		Chunks:       chunks,
+	}
+	for i := range chunks {
+		manifest.Bytes += chunks[i].Bytes
+		manifest.RawBytes += chunks[i].RawBytes
+		manifest.Entries += chunks[i].Entries
+		manifest.Nodes += chunks[i].Nodes
+	}
+	return manifest
+}
+
+// readManifest reads the manifest of the checkpoint in dir, whose metadata is m.
+func readManifest(dir string, m *Metadata) (*Manifest, error) {
+	b, err := readBounded(filepath.Join(dir, manifestName), maxManifestBytes)
+	if err != nil {
+		return nil, err
+	}
+	var manifest Manifest
+	if err := json.Unmarshal(b, &manifest); err != nil {
+		return nil, fmt.Errorf("%w: manifest: %w", ErrDamaged, err)
+	}
+	switch {
+	case manifest.Format != manifestFormat:
+		return nil, fmt.Errorf("%w: manifest of format %d, and only %d is known", ErrDamaged, manifest.Format, manifestFormat)
+	case manifest.MetadataHash != m.EncodedHash():
+		return nil, fmt.Errorf("%w: the manifest is of another checkpoint", ErrDamaged)
+	}
+	return &manifest, nil
+}
+
+// layoutThreads is the number of threads as the layout knows it: none and one are the same.
+func layoutThreads(threads int) int { return max(threads, 1) }
+
+// software names this program for manifests.
+func software() string {
+	const name = "ckpt"
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
+		return name + " " + info.Main.Version
+	}
+	return name
+}

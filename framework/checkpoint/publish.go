@@ -1,0 +1,181 @@
+package checkpoint
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// A checkpoint is made in a directory of its own beside the others, and renamed into place when all of
+// it is safe. One that is deleted is renamed out of the way first. What a crash leaves has one of these
+// prefixes and nobody's lock.
+const (
+	makingPrefix  = ".making-"
+	deletedPrefix = ".deleted-"
+
+	lockName   = "lock"
+	resultName = "checkpoint"
+)
+
+const (
+	dirMode  = 0o700
+	fileMode = 0o600
+)
+
+// workshop is the directory that a checkpoint is made in.
+type workshop struct {
+	path string
+	lock io.Closer
+}
+
+// openWorkshop makes a directory in dataDir, with an empty checkpoint in it.
+func openWorkshop(dataDir string) (*workshop, error) {
+	if err := os.MkdirAll(dataDir, dirMode); err != nil {
+		return nil, err
+	}
+	for {
+		w := &workshop{path: filepath.Join(dataDir, makingPrefix+rand.Text())}
+		if err := os.Mkdir(w.path, dirMode); err != nil {
+			return nil, err
+		}
+		var err error
+		w.lock, err = tryLock(filepath.Join(w.path, lockName))
+		if err == nil {
+			err = os.MkdirAll(filepath.Join(w.result(), chunksName), dirMode)
+		}
+		if err == nil {
+			return w, nil
+		}
+		err = errors.Join(err, w.close())
+		// A sweeper can be between us and the lock; it won't be again and again.
+		if !errors.Is(err, errLocked) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+}
+
+// result is the checkpoint in the making.
+func (w *workshop) result() string { return filepath.Join(w.path, resultName) }
+
+// close removes the workshop and what is left in it.
+func (w *workshop) close() error {
+	var err error
+	if w.lock != nil {
+		err = w.lock.Close()
+	}
+	return errors.Join(err, os.RemoveAll(w.path))
+}
+
+// publish renames the workshop's checkpoint to dir. Everything in it must be safe already.
+func (w *workshop) publish(dataDir, dir string) error {
+	if err := syncDir(w.result()); err != nil {
+		return err
+	}
+	parent := filepath.Dir(dir)
+	for attempt := 0; ; attempt++ {
+		if err := os.MkdirAll(parent, dirMode); err != nil {
+			return err
+		}
+		err := os.Rename(w.result(), dir)
+		if err == nil {
+			break
+		}
+		// Whoever deletes the version's last checkpoint removes the parent.
+		if !errors.Is(err, fs.ErrNotExist) || attempt >= 10 {
+			return err
+		}
+	}
+	return errors.Join(syncDir(parent), syncDir(dataDir))
+}
+
+// discard makes the checkpoint in dir disappear at once, and then removes it.
+func discard(dataDir, dir string) error {
+	gone := filepath.Join(dataDir, deletedPrefix+rand.Text())
+	if err := os.Rename(dir, gone); err != nil {
+		return err
+	}
+	if err := syncDir(filepath.Dir(dir)); err != nil {
+		return err
+	}
+	// No error: another checkpoint of the version is there, or is just coming.
+	_ = os.Remove(filepath.Dir(dir))
+	return os.RemoveAll(gone)
+}
+
+// sweep removes what crashes have left in dataDir.
+func sweep(dataDir string) error {
+	names, err := os.ReadDir(dataDir)
+	if err != nil {
+		return err
+	}
+	var failures []error
+	for _, n := range names {
+		path := filepath.Join(dataDir, n.Name())
+		switch {
+		case strings.HasPrefix(n.Name(), deletedPrefix):
+			failures = append(failures, os.RemoveAll(path))
+		case strings.HasPrefix(n.Name(), makingPrefix):
+			failures = append(failures, sweepWorkshop(path))
+		}
+	}
+	return errors.Join(failures...)
+}
+
+// sweepWorkshop removes a workshop unless somebody works in it.
+func sweepWorkshop(path string) error {
+	lock, err := tryLock(filepath.Join(path, lockName))
+	switch {
+	case errors.Is(err, errLocked), errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	}
+	return errors.Join(lock.Close(), os.RemoveAll(path))
+}
+
+var errLocked = errors.New("checkpoint: locked")
+
+// writeFile writes a file that is not there yet, and makes it safe.
+func writeFile(path string, b []byte) error {
+	f, err := createFile(path)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	return errors.Join(err, f.Close())
+}
+
+// safeFile is a file that is made safe when it is closed.
+type safeFile struct{ *os.File }
+
+func createFile(path string) (*safeFile, error) {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)
+	if err != nil {
+		return nil, err
+	}
+	return &safeFile{f}, nil
+}
+
+// Close makes the file safe from a loss of power and closes it.
+func (f *safeFile) Close() error {
+	err := f.Sync()
+	return errors.Join(err, f.File.Close())
+}
+
+// syncDir makes a directory's names safe from a loss of power.
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	if err := d.Sync(); err != nil {
+		d.Close()
+		return fmt.Errorf("making %s safe: %w", path, err)
+	}
+	return d.Close()
+}
