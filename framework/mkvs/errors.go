@@ -1,0 +1,13 @@
+package mkvs
+
+import "github.com/ckpt-project/ckpt/framework/common/errors"
+
+const moduleName = "storage/mkvs"
+
+// The errors of this package. Those of the node database come through with their identity.
+var (
+	// ErrClosed is returned by a tree or overlay that has been closed.
+	ErrClosed = errors.New(moduleName, 1, "mkvs: tree is closed")
+	// ErrKnownRootMismatch is returned by CommitKnown when the tree's root is another one.
+	ErrKnownRootMismatch = errors.New(moduleName, 2, "mkvs: known root mismatch")
+)

@@ -1,0 +1,159 @@
+package mkvs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// loadPath loads the node that ptr points to, whose position is the first depth bits of key, and what
+// comes along: the nodes below it on the way to key.
+func (t *Tree) loadPath(ctx context.Context, ptr *node.Pointer, depth node.Depth, key node.Key) error {
+	if t.ndb == nil {
+		return t.notInMemory(ptr, key, depth)
+	}
+	entries, err := t.ndb.GetPath(ctx, t.base, ptr.Address, depth, key)
+	if err != nil {
+		return fmt.Errorf("mkvs: load path: %w", err)
+	}
+	for p := ptr; p != nil && len(entries) > 0; entries = entries[1:] {
+		if entries[0].Address != p.Address {
+			return corrupted(p, key, depth, "the database gave an entry of version "+entries[0].Address.String())
+		}
+		if err := t.attach(p, entries[0].Record, key, depth); err != nil {
+			return err
+		}
+		p, depth = nextOnPath(p, key, depth)
+	}
+	if ptr.Node != nil {
+		return nil
+	}
+	return t.loadNode(ctx, ptr, key, depth)
+}
+
+// nextOnPath returns where the way to key goes on below the node of ptr, whose position is the first
+// depth bits of key, if that is a node that is not in memory.
+func nextOnPath(ptr *node.Pointer, key node.Key, depth node.Depth) (*node.Pointer, node.Depth) {
+	n, ok := ptr.Node.(*node.InternalNode)
+	if !ok {
+		return nil, 0
+	}
+	start := labelStart(depth)
+	end := start + n.LabelBitLength
+	if matchLabel(key, start, n.Label, n.LabelBitLength) < n.LabelBitLength || key.BitLength() <= end {
+		return nil, 0
+	}
+	next := childOf(n, key.GetBit(end))
+	if next == nil || next.Node != nil {
+		return nil, 0
+	}
+	return next, end + 1
+}
+
+// loadNode loads the node that ptr points to, whose position is the first depth bits of path.
+func (t *Tree) loadNode(ctx context.Context, ptr *node.Pointer, path node.Key, depth node.Depth) error {
+	if t.ndb == nil {
+		return t.notInMemory(ptr, path, depth)
+	}
+	record, err := t.ndb.GetNode(ctx, t.base, ptr.Address, node.NewPosition(path, depth))
+	if err != nil {
+		return fmt.Errorf("mkvs: load node: %w", err)
+	}
+	return t.attach(ptr, record, path, depth)
+}
+
+func (t *Tree) notInMemory(ptr *node.Pointer, path node.Key, depth node.Depth) error {
+	return fmt.Errorf("%w: node %s at position %s, and the tree has no database", db.ErrNodeNotFound, ptr.Hash, node.NewPosition(path, depth))
+}
+
+// attach makes the node of a record the one that ptr points to.
+func (t *Tree) attach(ptr *node.Pointer, record []byte, path node.Key, depth node.Depth) error {
+	n, nodes, err := decodeRecord(ptr, record, path, depth, t.verifyReads)
+	if err != nil {
+		return err
+	}
+	ptr.Node = n
+	t.cached += nodes
+	return nil
+}
+
+// decodeRecord makes a node of the record of what ptr points to, whose position is the first depth bits
+// of path, and says how many nodes there are in it. It checks that the node can stand there, so that
+// damage can't lead anyone astray. The node lies in the record.
+func decodeRecord(ptr *node.Pointer, record []byte, path node.Key, depth node.Depth, verify bool) (node.Node, int, error) {
+	r, err := node.ParseRecord(record, ptr.Address)
+	if err != nil {
+		return nil, 0, corrupted(ptr, path, depth, err.Error())
+	}
+	if verify {
+		if h := r.ComputeHash(); h != ptr.Hash {
+			return nil, 0, corrupted(ptr, path, depth, fmt.Sprintf("the node's hash is %s, and its parent says %s", h, ptr.Hash))
+		}
+	}
+	if r.Leaf {
+		if !sharesBits(r.Key, path, depth) {
+			return nil, 0, corrupted(ptr, path, depth, "the leaf's key does not lead there")
+		}
+		return &node.LeafNode{Hash: ptr.Hash, Key: r.Key, Value: r.Value}, 1, nil
+	}
+
+	start := labelStart(depth)
+	end := start + r.LabelBitLength
+	if depth > 0 && (r.LabelBitLength == 0 || r.Label.GetBit(0) != path.GetBit(start)) || int(start)+int(r.LabelBitLength) >= int(node.MaxDepth) {
+		return nil, 0, corrupted(ptr, path, depth, fmt.Sprintf("a label of %d bits can't stand there", r.LabelBitLength))
+	}
+	through := func(key node.Key) bool { // says whether the way to key goes through the whole node
+		return key.BitLength() >= end && sharesBits(key, path, depth) &&
+			matchLabel(key, start, r.Label, r.LabelBitLength) == r.LabelBitLength
+	}
+	n := &node.InternalNode{Hash: ptr.Hash, Label: r.Label, LabelBitLength: r.LabelBitLength}
+	nodes := 1
+	if r.OwnLeaf != nil {
+		if r.OwnKey.BitLength() != end || !through(r.OwnKey) {
+			return nil, 0, corrupted(ptr, path, depth, "the own leaf's key does not end there")
+		}
+		n.LeafNode = within(r.OwnKey, r.OwnValue)
+		nodes++
+	}
+	for side := range r.Children {
+		c := &r.Children[side]
+		switch {
+		case !c.Present:
+		case c.Embedded == nil:
+			setChild(n, side == node.Right, &node.Pointer{Clean: true, Hash: c.Hash, Address: c.Address})
+		default:
+			leaf, _, err := node.ParseCompactV0(c.Embedded)
+			if err != nil || !through(leaf.Key) || leaf.Key.BitLength() == end || leaf.Key.GetBit(end) != (side == node.Right) {
+				return nil, 0, corrupted(ptr, path, depth, "the embedded leaf's key does not lead there")
+			}
+			setChild(n, side == node.Right, within(leaf.Key, leaf.Value))
+			nodes++
+		}
+	}
+	return n, nodes, nil
+}
+
+// within points to a leaf that is stored within its parent's record, embedded or as its own. Its hash is
+// computed when it is needed: most leaves that are read are never hashed.
+func within(key node.Key, value []byte) *node.Pointer {
+	return &node.Pointer{Clean: true, Embedded: true, Node: &node.LeafNode{Key: key, Value: value}}
+}
+
+// labelStart is where the label of a node begins whose position has depth bits: at its parent's end.
+func labelStart(depth node.Depth) node.Depth {
+	if depth == 0 {
+		return 0
+	}
+	return depth - 1
+}
+
+// sharesBits says whether key begins with the first n bits of path.
+func sharesBits(key, path node.Key, n node.Depth) bool {
+	return key.BitLength() >= n && key.CommonPrefixLen(n, path, n) == n
+}
+
+func corrupted(ptr *node.Pointer, path node.Key, depth node.Depth, reason string) error {
+	return &db.CorruptedError{Version: ptr.Address.Version, Position: node.NewPosition(path, depth), Reason: reason}
+}
