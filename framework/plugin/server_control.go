@@ -1,0 +1,154 @@
+package plugin
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	pb "github.com/ckpt-project/ckpt/framework/plugin/proto"
+)
+
+// The methods of the service that take one message and give one: each hands on to the database.
+
+func (s *service) Close(ctx context.Context, r *pb.HandleRequest) (*pb.Empty, error) {
+	return &pb.Empty{}, s.closeHandle(ctx, r.Handle)
+}
+
+func (s *service) GetLatestVersion(ctx context.Context, r *pb.HandleRequest) (*pb.VersionResponse, error) {
+	return with(s, ctx, r.Handle, "GetLatestVersion", func(ctx context.Context, ndb db.NodeDB) (*pb.VersionResponse, error) {
+		version, found, err := ndb.GetLatestVersion(ctx)
+		return &pb.VersionResponse{Version: version, Found: found}, err
+	})
+}
+
+func (s *service) GetEarliestVersion(ctx context.Context, r *pb.HandleRequest) (*pb.VersionResponse, error) {
+	return with(s, ctx, r.Handle, "GetEarliestVersion", func(ctx context.Context, ndb db.NodeDB) (*pb.VersionResponse, error) {
+		version, found, err := ndb.GetEarliestVersion(ctx)
+		return &pb.VersionResponse{Version: version, Found: found}, err
+	})
+}
+
+func (s *service) GetRootsForVersion(ctx context.Context, r *pb.VersionRequest) (*pb.RootsResponse, error) {
+	return with(s, ctx, r.Handle, "GetRootsForVersion", func(ctx context.Context, ndb db.NodeDB) (*pb.RootsResponse, error) {
+		roots, err := ndb.GetRootsForVersion(ctx, r.Version)
+		return &pb.RootsResponse{Roots: toRoots(roots)}, err
+	})
+}
+
+func (s *service) HasRoot(ctx context.Context, r *pb.RootRequest) (*pb.HasRootResponse, error) {
+	return with(s, ctx, r.Handle, "HasRoot", func(ctx context.Context, ndb db.NodeDB) (*pb.HasRootResponse, error) {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return nil, err
+		}
+		found, err := ndb.HasRoot(ctx, root)
+		return &pb.HasRootResponse{Found: found}, err
+	})
+}
+
+func (s *service) RootAddress(ctx context.Context, r *pb.RootRequest) (*pb.Address, error) {
+	return with(s, ctx, r.Handle, "RootAddress", func(ctx context.Context, ndb db.NodeDB) (*pb.Address, error) {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return nil, err
+		}
+		address, err := ndb.RootAddress(ctx, root)
+		return toAddress(address), err
+	})
+}
+
+func (s *service) Finalize(ctx context.Context, r *pb.FinalizeRequest) (*pb.Empty, error) {
+	return s.run(ctx, r.Handle, "Finalize", func(ctx context.Context, ndb db.NodeDB) error {
+		roots, err := fromRoots(r.Roots)
+		if err != nil {
+			return err
+		}
+		return ndb.Finalize(ctx, roots)
+	})
+}
+
+func (s *service) Pins(ctx context.Context, r *pb.HandleRequest) (*pb.PinsResponse, error) {
+	return with(s, ctx, r.Handle, "Pins", func(ctx context.Context, ndb db.NodeDB) (*pb.PinsResponse, error) {
+		pins, err := ndb.Pins(ctx)
+		return toPins(pins), err
+	})
+}
+
+func (s *service) Prune(ctx context.Context, r *pb.VersionRequest) (*pb.Empty, error) {
+	return s.run(ctx, r.Handle, "Prune", func(ctx context.Context, ndb db.NodeDB) error {
+		return ndb.Prune(ctx, r.Version)
+	})
+}
+
+func (s *service) StartMultipart(ctx context.Context, r *pb.VersionRequest) (*pb.Empty, error) {
+	return s.run(ctx, r.Handle, "StartMultipart", func(ctx context.Context, ndb db.NodeDB) error {
+		return ndb.StartMultipart(ctx, r.Version)
+	})
+}
+
+func (s *service) Multipart(ctx context.Context, r *pb.HandleRequest) (*pb.MultipartResponse, error) {
+	return with(s, ctx, r.Handle, "Multipart", func(ctx context.Context, ndb db.NodeDB) (*pb.MultipartResponse, error) {
+		m, err := ndb.Multipart(ctx)
+		return toMultipart(m), err
+	})
+}
+
+func (s *service) AddMultipartRoot(ctx context.Context, r *pb.AddMultipartRootRequest) (*pb.Empty, error) {
+	return s.run(ctx, r.Handle, "AddMultipartRoot", func(ctx context.Context, ndb db.NodeDB) error {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return err
+		}
+		return ndb.AddMultipartRoot(ctx, root, r.Chunks, r.Tag)
+	})
+}
+
+func (s *service) CompleteRoot(ctx context.Context, r *pb.RootRequest) (*pb.Empty, error) {
+	return s.onRoot(ctx, r, "CompleteRoot", func(ctx context.Context, ndb db.NodeDB, root node.Root) error {
+		return ndb.CompleteRoot(ctx, root)
+	})
+}
+
+func (s *service) AbortRoot(ctx context.Context, r *pb.RootRequest) (*pb.Empty, error) {
+	return s.onRoot(ctx, r, "AbortRoot", func(ctx context.Context, ndb db.NodeDB, root node.Root) error {
+		return ndb.AbortRoot(ctx, root)
+	})
+}
+
+func (s *service) AbortMultipart(ctx context.Context, r *pb.HandleRequest) (*pb.Empty, error) {
+	return s.run(ctx, r.Handle, "AbortMultipart", func(ctx context.Context, ndb db.NodeDB) error {
+		return ndb.AbortMultipart(ctx)
+	})
+}
+
+func (s *service) Size(ctx context.Context, r *pb.HandleRequest) (*pb.SizeResponse, error) {
+	return with(s, ctx, r.Handle, "Size", func(ctx context.Context, ndb db.NodeDB) (*pb.SizeResponse, error) {
+		size, err := ndb.Size(ctx)
+		return &pb.SizeResponse{Live: size.Live, File: size.File}, err
+	})
+}
+
+func (s *service) Sync(ctx context.Context, r *pb.HandleRequest) (*pb.Empty, error) {
+	return s.run(ctx, r.Handle, "Sync", func(ctx context.Context, ndb db.NodeDB) error { return ndb.Sync(ctx) })
+}
+
+// progressInterval is how often Compact's progress is sent at most.
+const progressInterval = 50 * time.Millisecond
+
+// Compact sends the progress as it goes, and its end as the stream's.
+func (s *service) Compact(r *pb.HandleRequest, stream grpc.ServerStreamingServer[pb.CompactProgress]) error {
+	_, err := s.run(stream.Context(), r.Handle, "Compact", func(ctx context.Context, ndb db.NodeDB) error {
+		var sent time.Time
+		return ndb.Compact(ctx, func(done, total int64) {
+			if now := time.Now(); done >= total || now.Sub(sent) >= progressInterval {
+				sent = now
+				// A stream that is broken ends ctx, and so the compaction; there is nothing else to do here.
+				_ = stream.Send(&pb.CompactProgress{Done: done, Total: total})
+			}
+		})
+	})
+	return err
+}

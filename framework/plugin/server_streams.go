@@ -1,0 +1,364 @@
+package plugin
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
+	pb "github.com/ckpt-project/ckpt/framework/plugin/proto"
+)
+
+// The methods of the service that send data: they read next to the database and pack what they find into
+// frames. gRPC's flow control holds them back while the host does not take what was sent.
+
+// send runs a method that writes items to a stream, and sends what is left when it is done.
+func (s *service) send(stream grpc.ServerStream, id uint64, method string, f func(context.Context, db.NodeDB, *itemWriter) error) error {
+	_, err := s.run(stream.Context(), id, method, func(ctx context.Context, ndb db.NodeDB) error {
+		w := &itemWriter{stream: stream}
+		defer w.drop()
+		if err := f(ctx, ndb, w); err != nil {
+			if flushErr := w.flush(); flushErr != nil {
+				return fmt.Errorf("%w (and the stream broke: %w)", err, flushErr)
+			}
+			return err
+		}
+		return w.flush()
+	})
+	return err
+}
+
+func (s *service) GetNode(r *pb.GetNodeRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
+	return s.send(stream, r.Handle, "GetNode", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return err
+		}
+		address, err := fromAddress(r.Address)
+		if err != nil {
+			return err
+		}
+		record, err := ndb.GetNode(ctx, root, address, node.Position(r.Position))
+		if err != nil {
+			return err
+		}
+		return w.item(itemNode, appendNodeHead(nil, node.Address{}, nil), record)
+	})
+}
+
+func (s *service) GetPath(r *pb.GetPathRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
+	return s.send(stream, r.Handle, "GetPath", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return err
+		}
+		address, err := fromAddress(r.Address)
+		if err != nil {
+			return err
+		}
+		if len(r.Key) > node.MaxKeyBytes || r.Depth > uint32(node.Key(r.Key).BitLength()) {
+			return fmt.Errorf("%w: depth %d in a key of %d bytes", db.ErrMalformed, r.Depth, len(r.Key))
+		}
+		entries, err := ndb.GetPath(ctx, root, address, node.Depth(r.Depth), node.Key(r.Key))
+		if err != nil {
+			return err
+		}
+		var head []byte
+		for i := range entries {
+			if head, err = writeEntry(w, head, &entries[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *service) Walk(r *pb.WalkRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
+	return s.send(stream, r.Handle, "Walk", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return err
+		}
+		var head []byte
+		for entry, err := range ndb.Walk(ctx, root, node.Position(r.Position)) {
+			if err != nil {
+				return err
+			}
+			if head, err = writeEntry(w, head, &entry); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (s *service) GetWriteLog(r *pb.GetWriteLogRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
+	return s.send(stream, r.Handle, "GetWriteLog", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
+		start, err := fromRoot(r.Start)
+		if err != nil {
+			return err
+		}
+		end, err := fromRoot(r.End)
+		if err != nil {
+			return err
+		}
+		var head []byte
+		for change, err := range ndb.GetWriteLog(ctx, start, end) {
+			if err != nil {
+				return err
+			}
+			if head, err = writeChange(w, head, &change); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func writeEntry(w *itemWriter, head []byte, e *db.Entry) ([]byte, error) {
+	head = appendNodeHead(head[:0], e.Address, e.Position)
+	return head, w.item(itemNode, head, e.Record)
+}
+
+// readBegin reads the first item of a stream that writes, which comes before the handle is known.
+func readBegin(items *itemReader, begin proto.Message) error {
+	items.limit = maxBeginBytes
+	kind, payload, err := items.read()
+	if err != nil {
+		return err
+	}
+	if kind != itemBegin {
+		return fmt.Errorf("%w: stream begins with an item of kind %d", ErrProtocol, kind)
+	}
+	if err := proto.Unmarshal(payload, begin); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return nil
+}
+
+// maxBeginBytes bounds the message that a stream begins with: ids, a root, numbers.
+const maxBeginBytes = 4 << 10
+
+// answerAddress sends a stream's address.
+func answerAddress(stream messageStream, a node.Address) error {
+	w := &itemWriter{stream: stream}
+	defer w.drop()
+	if err := w.item(itemAddress, nil, appendAddress(nil, a)); err != nil {
+		return err
+	}
+	return w.flush()
+}
+
+// broken says that a stream ended before what it wrote was committed or aborted.
+func broken(err error) error {
+	if err == io.EOF {
+		return fmt.Errorf("%w: stream ended without commit", ErrProtocol)
+	}
+	return err
+}
+
+// WriteBatch takes a batch. Whatever ends the stream before the commit aborts it.
+func (s *service) WriteBatch(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]) error {
+	items := newItemReader(stream, 0)
+	defer items.close()
+	var begin pb.BeginBatch
+	if err := readBegin(items, &begin); err != nil {
+		return toStatus(broken(err))
+	}
+	h, err := s.handle(begin.Handle)
+	if err != nil {
+		return err
+	}
+	items.limit = maxPayload(h.info)
+	return h.call(stream.Context(), "WriteBatch", func(ctx context.Context) error {
+		oldRoot, err := fromRoot(begin.OldRoot)
+		if err != nil {
+			return err
+		}
+		batch, err := h.ndb.NewBatch(ctx, oldRoot, begin.Version)
+		if err != nil {
+			return err
+		}
+		// The stream's context may be what has ended; what an abort has to do, it has to do then, too.
+		defer abort(h, "Batch.Abort", batch.Abort)
+		if err := answerAddress(stream, batch.Address()); err != nil {
+			return err
+		}
+		for {
+			kind, payload, err := items.read()
+			if err != nil {
+				return broken(err)
+			}
+			switch kind {
+			case itemCommit:
+				return commitBatch(ctx, batch, payload)
+			case itemAbort:
+				return batch.Abort(ctx)
+			default:
+				if err := applyBatchItem(ctx, batch, kind, payload); err != nil {
+					return err
+				}
+			}
+		}
+	})
+}
+
+// abort ends a batch or chunk whose stream is over. After a commit it does nothing.
+func abort(h *handle, method string, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+	defer cancel()
+	if err := guard(h.logger, method, func() error { return f(ctx) }); err != nil {
+		h.logger.Warn("giving up what a stream wrote", "method", method, "error", err)
+	}
+}
+
+func applyBatchItem(ctx context.Context, batch db.Batch, kind byte, payload []byte) error {
+	switch kind {
+	case itemPut:
+		_, position, record, err := parsePut(payload)
+		if err != nil {
+			return err
+		}
+		return batch.Put(ctx, position, record)
+	case itemEndRun:
+		return batch.EndRun(ctx)
+	case itemRemove:
+		address, position, err := takeAddress(payload)
+		if err != nil {
+			return err
+		}
+		return batch.Remove(ctx, address, node.Position(position))
+	case itemSet, itemDelete:
+		change, err := parseChange(kind, payload)
+		if err != nil {
+			return err
+		}
+		return batch.PutWriteLog(ctx, writelog.WriteLog{change})
+	default:
+		return fmt.Errorf("%w: item of kind %d in a batch", ErrProtocol, kind)
+	}
+}
+
+func commitBatch(ctx context.Context, batch db.Batch, payload []byte) error {
+	var commit pb.CommitBatch
+	if err := proto.Unmarshal(payload, &commit); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	root, err := fromRoot(commit.Root)
+	if err != nil {
+		return err
+	}
+	address, err := fromAddress(commit.RootAddress)
+	if err != nil {
+		return err
+	}
+	return batch.Commit(ctx, root, address)
+}
+
+// WriteChunk takes a chunk of a multipart insert. Whatever ends the stream before the commit aborts it.
+func (s *service) WriteChunk(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]) error {
+	items := newItemReader(stream, 0)
+	defer items.close()
+	var begin pb.BeginChunk
+	if err := readBegin(items, &begin); err != nil {
+		return toStatus(broken(err))
+	}
+	h, err := s.handle(begin.Handle)
+	if err != nil {
+		return err
+	}
+	items.limit = maxPayload(h.info)
+	return h.call(stream.Context(), "WriteChunk", func(ctx context.Context) error {
+		root, err := fromRoot(begin.Root)
+		if err != nil {
+			return err
+		}
+		chunk, err := h.ndb.NewChunk(ctx, root, begin.Index)
+		if err != nil {
+			return err
+		}
+		defer abort(h, "ChunkWriter.Abort", chunk.Abort)
+		if err := answerAddress(stream, chunk.Address()); err != nil {
+			return err
+		}
+		for {
+			kind, payload, err := items.read()
+			if err != nil {
+				return broken(err)
+			}
+			switch kind {
+			case itemPut:
+				whole, position, record, err := parsePut(payload)
+				if err != nil {
+					return err
+				}
+				if err := chunk.Put(ctx, position, record, whole); err != nil {
+					return err
+				}
+			case itemCommit:
+				var commit pb.CommitChunk
+				if err := proto.Unmarshal(payload, &commit); err != nil {
+					return fmt.Errorf("%w: %w", ErrProtocol, err)
+				}
+				return chunk.Commit(ctx, commit.Sync)
+			case itemAbort:
+				return chunk.Abort(ctx)
+			default:
+				return fmt.Errorf("%w: item of kind %d in a chunk", ErrProtocol, kind)
+			}
+		}
+	})
+}
+
+// Pin pins a version until the stream ends.
+func (s *service) Pin(stream grpc.BidiStreamingServer[pb.PinRequest, pb.Empty]) error {
+	request, err := stream.Recv()
+	if err != nil {
+		return toStatus(broken(err))
+	}
+	h, err := s.handle(request.Handle)
+	if err != nil {
+		return err
+	}
+	return h.call(stream.Context(), "Pin", func(ctx context.Context) (err error) {
+		pin, err := h.ndb.Pin(ctx, request.Version, request.Owner)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			releaseCtx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+			defer cancel()
+			if releaseErr := pin.Release(releaseCtx); err == nil {
+				err = releaseErr
+			}
+		}()
+		if err := stream.Send(&pb.Empty{}); err != nil {
+			return err
+		}
+		return awaitRelease(ctx, stream)
+	})
+}
+
+// awaitRelease waits until the host closes its side of a pin's stream, or ctx ends. The goroutine that
+// reads the stream ends with the stream, which ends when its handler has returned.
+func awaitRelease(ctx context.Context, stream grpc.BidiStreamingServer[pb.PinRequest, pb.Empty]) error {
+	closed := make(chan error, 1)
+	go func() {
+		_, err := stream.Recv()
+		closed <- err
+	}()
+	select {
+	case err := <-closed:
+		if err == nil {
+			return fmt.Errorf("%w: second request in a pin's stream", ErrProtocol)
+		}
+		return nil // the host has released the pin, or is gone
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
