@@ -1,0 +1,433 @@
+package kvdb
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ckpt-project/ckpt/framework/common/errors"
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
+)
+
+// batch is a candidate in the making.
+type batch struct {
+	d       *DB
+	oldRoot node.Root
+	old     *rootRecord
+	typ     node.RootType
+	address node.Address
+
+	runs    runs
+	out     part
+	garbage garbageWriter
+	log     logWriter
+	// root is the record of the entry at the root's position, nil while there is none.
+	root []byte
+	// written says that something is stored.
+	written bool
+	done    bool
+}
+
+// NewBatch begins a candidate root.
+func (d *DB) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (db.Batch, error) {
+	if err := d.beginWrite(ctx); err != nil {
+		return nil, err
+	}
+	defer d.end()
+	if err := d.checkName(&oldRoot); err != nil {
+		return nil, err
+	}
+	if !oldRoot.Type.IsValid() {
+		return nil, fmt.Errorf("%w: %s", db.ErrMalformed, oldRoot.Type)
+	}
+	d.mu.Lock()
+	s := d.state
+	d.mu.Unlock()
+	if s.any && version <= s.latest {
+		return nil, fmt.Errorf("%w: version %d, the latest is %d", db.ErrAlreadyFinalized, version, s.latest)
+	}
+	follows := node.Root{Namespace: oldRoot.Namespace, Version: version, Type: oldRoot.Type}
+	old := &rootRecord{typ: oldRoot.Type, hash: hash.EmptyHash}
+	switch {
+	case !follows.Follows(&oldRoot):
+		return nil, notFollowing(version, &oldRoot, "it is not of the version before")
+	case oldRoot.IsEmpty():
+	case oldRoot.Version == version:
+		return nil, notFollowing(version, &oldRoot, "it is of the same version")
+	case oldRoot.Type == node.RootTypeIO:
+		return nil, notFollowing(version, &oldRoot, "roots of this type begin empty")
+	default:
+		var err error
+		if old, err = d.lookup(ctx, oldRoot); err != nil {
+			if errors.Is(err, db.ErrRootNotFound) || errors.Is(err, db.ErrVersionPruned) {
+				return nil, notFollowing(version, &oldRoot, "it is not there")
+			}
+			return nil, err
+		}
+	}
+	candidate, err := d.number(version, oldRoot.Type)
+	if err != nil {
+		return nil, err
+	}
+	b := &batch{
+		d: d, oldRoot: oldRoot, old: old, typ: oldRoot.Type,
+		address: node.Address{Version: version, Candidate: candidate},
+		out:     part{limits: &d.limits},
+	}
+	b.garbage.version = version
+	return b, nil
+}
+
+func notFollowing(version uint64, old *node.Root, why string) error {
+	return fmt.Errorf("%w: version %d from %s: %s", db.ErrRootMustFollowOld, version, old, why)
+}
+
+// number takes the next candidate number.
+func (d *DB) number(version uint64, t node.RootType) (uint16, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	key := slot{version, t}
+	n := d.numbers[key]
+	if n >= spineBit {
+		return 0, fmt.Errorf("%w: version %d has had %d candidates", db.ErrLimitExceeded, version, spineBit)
+	}
+	d.numbers[key] = n + 1
+	d.writing[version]++
+	return n, nil
+}
+
+// finish ends the batch. Its number is used again where nothing was stored under it.
+func (b *batch) finish() {
+	b.done = true
+	d := b.d
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.writing[b.address.Version]--; d.writing[b.address.Version] == 0 {
+		delete(d.writing, b.address.Version)
+	}
+	if key := (slot{b.address.Version, b.typ}); !b.written && d.numbers[key] == b.address.Candidate+1 {
+		d.numbers[key]--
+	}
+	b.runs, b.out, b.garbage, b.log = runs{}, part{limits: &d.limits}, garbageWriter{}, logWriter{}
+}
+
+// Address is what the batch's entries are stored under.
+func (b *batch) Address() node.Address { return b.address }
+
+// usable refuses calls to a batch that has ended.
+func (b *batch) usable(ctx context.Context) error {
+	if err := b.d.carryOn(ctx); err != nil {
+		return err
+	}
+	if b.done {
+		return fmt.Errorf("%w: the batch has ended", db.ErrMalformed)
+	}
+	return nil
+}
+
+// Put adds an entry to the present run.
+func (b *batch) Put(ctx context.Context, position node.Position, record []byte) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	if _, err := b.d.checkEntry(b.typ, b.address, position, record); err != nil {
+		return err
+	}
+	if err := b.runs.put(position, record); err != nil {
+		return err
+	}
+	if len(position) == 1 && position.IsRoot() {
+		b.root = bytes.Clone(record)
+	}
+	if b.runs.bytes < b.d.limits.part {
+		return nil
+	}
+	return b.runs.pack(func(entries []entry, shared int) error { return b.putBlock(ctx, entries, shared) })
+}
+
+// checkEntry refuses what is not an entry, or too large to be stored.
+func (d *DB) checkEntry(t node.RootType, a node.Address, position node.Position, record []byte) (node.Record, error) {
+	if !validPosition(position) {
+		return node.Record{}, fmt.Errorf("%w: %x is no position", db.ErrMalformed, []byte(position))
+	}
+	r, err := node.ParseRecord(record, a)
+	if err != nil {
+		return r, fmt.Errorf("%w: position %s: %w", db.ErrMalformed, position, err)
+	}
+	if key := max(len(r.Key), len(r.OwnKey)); key > d.info.MaxKeyBytes {
+		return r, fmt.Errorf("%w: key of %d bytes, MaxKeyBytes is %d", db.ErrLimitExceeded, key, d.info.MaxKeyBytes)
+	}
+	if value := max(len(r.Value), len(r.OwnValue)); value > d.info.MaxValueBytes {
+		return r, fmt.Errorf("%w: value of %d bytes, MaxValueBytes is %d", db.ErrLimitExceeded, value, d.info.MaxValueBytes)
+	}
+	for side := range r.Children {
+		if len(r.Children[side].Embedded) > d.info.EmbedBytes {
+			return r, fmt.Errorf("%w: embedded leaf of %d bytes, EmbedBytes is %d", db.ErrMalformed, len(r.Children[side].Embedded), d.info.EmbedBytes)
+		}
+	}
+	return r, nil
+}
+
+// putBlock stores a block.
+func (b *batch) putBlock(ctx context.Context, entries []entry, shared int) error {
+	if err := b.room(ctx, blockRoom(entries)); err != nil {
+		return err
+	}
+	return b.out.putBlock(b.typ, b.address, entries, shared)
+}
+
+// blockRoom is at least the length of a block's key and value.
+func blockRoom(entries []entry) int {
+	size := prefixSize + len(entries[len(entries)-1].position) + blockHead + wideSlotSize + crcSize
+	for i := range entries {
+		size += wideSlotSize + 3 + len(entries[i].position) + len(entries[i].record)
+	}
+	return size
+}
+
+// putBlock adds a block to the part.
+func (p *part) putBlock(t node.RootType, a node.Address, entries []entry, shared int) error {
+	last := entries[len(entries)-1].position
+	key := appendPrefix(p.arena.grow(prefixSize+len(last)), kindBlock, t, a)
+	key = p.arena.keep(append(key, last...))
+	value := p.arena.keep(appendBlock(p.arena.grow(blockRoom(entries)), key, entries, shared, 0))
+	if err := p.check(key, value); err != nil {
+		return err
+	}
+	p.batch.Put(key, value)
+	return nil
+}
+
+// put stores a small value under a key.
+func (b *batch) put(ctx context.Context, key, value []byte) error {
+	if err := b.out.check(key, value); err != nil {
+		return err
+	}
+	if err := b.room(ctx, len(key)+len(value)); err != nil {
+		return err
+	}
+	b.out.batch.Put(key, value)
+	return nil
+}
+
+// room writes what there is where so many bytes more don't go with it.
+func (b *batch) room(ctx context.Context, bytes int) error {
+	if !b.out.full(bytes) {
+		return nil
+	}
+	if err := b.d.beginWrite(ctx); err != nil {
+		return err
+	}
+	defer b.d.end()
+	b.written = true
+	return b.d.write(ctx, &b.out, false, nil)
+}
+
+// EndRun ends the present run of entries.
+func (b *batch) EndRun(ctx context.Context) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	b.runs.end()
+	return nil
+}
+
+// Remove names an entry that the new root does not reach any more.
+func (b *batch) Remove(ctx context.Context, address node.Address, position node.Position) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	if !validPosition(position) || address.Version >= b.address.Version || b.oldRoot.IsEmpty() {
+		return fmt.Errorf("%w: entry %s of version %s is none of the old root's", db.ErrMalformed, position, address)
+	}
+	if b.garbage.add(address, position); b.garbage.bytes < garbagePart {
+		return nil
+	}
+	return b.flushGarbage(ctx)
+}
+
+func (b *batch) flushGarbage(ctx context.Context) error {
+	key := partKey(kindGarbage, b.typ, b.address, b.garbage.parts)
+	return b.put(ctx, key, b.garbage.encode(key))
+}
+
+// PutWriteLog gives the next changes of the write log.
+func (b *batch) PutWriteLog(ctx context.Context, log writelog.WriteLog) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	if !b.d.keepLogs {
+		return nil
+	}
+	for i := range log {
+		if err := b.log.add(&log[i]); err != nil {
+			return err
+		}
+		if len(b.log.buf) >= logPart {
+			if err := b.flushLog(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (b *batch) flushLog(ctx context.Context) error {
+	key := partKey(kindWriteLog, b.typ, b.address, b.log.parts)
+	return b.put(ctx, key, b.log.seal(key))
+}
+
+// Commit makes the batch count.
+func (b *batch) Commit(ctx context.Context, root node.Root, rootAddress node.Address) error {
+	if err := b.usable(ctx); err != nil {
+		return err
+	}
+	if err := b.d.beginWrite(ctx); err != nil {
+		return err
+	}
+	defer b.d.end()
+	r, err := b.record(&root, rootAddress)
+	if err != nil {
+		return err
+	}
+	if err := b.runs.packRest(func(entries []entry, shared int) error { return b.putBlock(ctx, entries, shared) }); err != nil {
+		return err
+	}
+	if b.garbage.bytes > 0 {
+		if err := b.flushGarbage(ctx); err != nil {
+			return err
+		}
+	}
+	if len(b.log.buf) > 0 {
+		if err := b.flushLog(ctx); err != nil {
+			return err
+		}
+	}
+	r.garbageParts, r.logParts = b.garbage.parts, b.log.parts
+	if err := b.room(ctx, 2*prefixSize+128); err != nil {
+		return err
+	}
+	there, err := b.commit(ctx, root, r)
+	if err != nil {
+		return err
+	}
+	if there {
+		return b.Abort(ctx)
+	}
+	b.finish()
+	return nil
+}
+
+// record makes the record of the root that the batch is committed as.
+func (b *batch) record(root *node.Root, address node.Address) (*rootRecord, error) {
+	if err := b.d.checkName(root); err != nil {
+		return nil, err
+	}
+	if root.Version != b.address.Version || root.Type != b.typ {
+		return nil, notFollowing(b.address.Version, &b.oldRoot, fmt.Sprintf("it is committed as %s", root))
+	}
+	r := &rootRecord{
+		typ: b.typ, hash: root.Hash, candidate: b.address.Candidate, parent: b.old.hash,
+		alone: b.oldRoot.IsEmpty(), hasLog: b.d.keepLogs,
+	}
+	switch {
+	case root.IsEmpty():
+		if b.root != nil {
+			return nil, fmt.Errorf("%w: an empty root that has a node", db.ErrMalformed)
+		}
+	case address == b.address:
+		if b.root == nil {
+			return nil, fmt.Errorf("%w: the root's node was not put", db.ErrMalformed)
+		}
+		rec, err := node.ParseRecord(b.root, b.address)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", db.ErrMalformed, err)
+		}
+		if h := rec.ComputeHash(); h != root.Hash {
+			return nil, fmt.Errorf("%w: the root's node has hash %s, not %s", db.ErrMalformed, h, root.Hash)
+		}
+		r.address = address
+	case root.Hash == b.old.hash && address == b.old.address:
+		if b.root != nil || len(b.runs.entries) > 0 || len(b.runs.packed) > 0 {
+			return nil, fmt.Errorf("%w: entries of a tree that has not changed", db.ErrMalformed)
+		}
+		r.address = address
+	default:
+		return nil, fmt.Errorf("%w: root's address %s is neither the batch's nor the old root's", db.ErrMalformed, address)
+	}
+	return r, nil
+}
+
+// commit writes the batch's last part, which makes it count, unless the root is there already.
+func (b *batch) commit(ctx context.Context, root node.Root, r *rootRecord) (there bool, err error) {
+	d := b.d
+	if err := d.take(ctx, d.turn); err != nil {
+		return false, err
+	}
+	defer give(d.turn)
+	if there, err = d.isCommitted(ctx, &root); there || err != nil {
+		return there, err
+	}
+	d.mu.Lock()
+	s := d.state
+	d.mu.Unlock()
+	if s.any && root.Version <= s.latest {
+		if root.IsEmpty() {
+			return true, nil
+		}
+		return false, fmt.Errorf("%w: version %d, the latest is %d", db.ErrAlreadyFinalized, root.Version, s.latest)
+	}
+	if !b.oldRoot.IsEmpty() {
+		old, err := d.lookup(ctx, b.oldRoot)
+		if err != nil && !errors.Is(err, db.ErrRootNotFound) && !errors.Is(err, db.ErrVersionPruned) {
+			return false, err
+		}
+		if err != nil || old.candidate != b.old.candidate {
+			return false, notFollowing(root.Version, &b.oldRoot, "it is not there any more")
+		}
+	}
+	key := prefixKey(kindCandidate, b.typ, b.address)
+	b.out.batch.Put(key, encodeCandidate(key, r))
+	b.written = true
+	if err := d.apply(ctx, &b.out.batch, false); err != nil {
+		return false, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.candidates[root.Version] = append(slices.Clip(d.candidates[root.Version]), r)
+	return false, nil
+}
+
+// isCommitted says whether a root has a record: an empty one has only where it was committed.
+func (d *DB) isCommitted(ctx context.Context, root *node.Root) (bool, error) {
+	r, err := d.lookup(ctx, *root)
+	if errors.Is(err, db.ErrRootNotFound) || errors.Is(err, db.ErrVersionPruned) {
+		return false, nil
+	}
+	return err == nil && !(r.isEmpty() && r.bare), err
+}
+
+// Abort ends a batch that is not committed, and removes what it stored.
+func (b *batch) Abort(ctx context.Context) error {
+	if b.done {
+		return nil
+	}
+	d := b.d
+	if err := d.beginWrite(ctx); err != nil {
+		return err
+	}
+	defer d.end()
+	written := b.written
+	if written {
+		d.later(leftover{kinds: candidateKinds, typ: b.typ, address: b.address})
+	}
+	b.finish()
+	if written {
+		d.tidy(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,238 @@
+package kvdb
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// Finalize makes roots their version's only ones.
+func (d *DB) Finalize(ctx context.Context, roots []node.Root) error {
+	if err := d.beginWrite(ctx); err != nil {
+		return err
+	}
+	defer d.end()
+	if len(roots) == 0 {
+		return fmt.Errorf("%w: no roots to finalize", db.ErrMalformed)
+	}
+	roots = slices.Clone(roots)
+	slices.SortFunc(roots, func(a, b node.Root) int { return cmp.Compare(a.Type, b.Type) })
+	for i := range roots {
+		switch root := &roots[i]; {
+		case root.Namespace != d.info.Namespace:
+			return d.checkName(root)
+		case !root.Type.IsValid():
+			return fmt.Errorf("%w: %s", db.ErrMalformed, root)
+		case root.Version != roots[0].Version:
+			return fmt.Errorf("%w: roots of versions %d and %d", db.ErrMalformed, roots[0].Version, root.Version)
+		case i > 0 && root.Type == roots[i-1].Type:
+			return fmt.Errorf("%w: two roots of type %s", db.ErrMalformed, root.Type)
+		}
+	}
+	if err := d.take(ctx, d.turn); err != nil {
+		return err
+	}
+	err := d.finalize(ctx, roots)
+	give(d.turn)
+	if err != nil {
+		return err
+	}
+	d.tidy(ctx)
+	return nil
+}
+
+// finalize does what Finalize promises, with the turn. What goes with it is noted as left over.
+func (d *DB) finalize(ctx context.Context, roots []node.Root) error {
+	version := roots[0].Version
+	d.mu.Lock()
+	s, ins := d.state, d.insert
+	d.mu.Unlock()
+	if s.any && version <= s.latest {
+		return d.finalizedWith(ctx, s, roots)
+	}
+	if ins != nil && ins.version < version {
+		return fmt.Errorf("%w: of version %d", db.ErrMultipartInProgress, ins.version)
+	}
+	ends := ins != nil && ins.version == version
+	if s.any && version != s.latest+1 && !ends {
+		return fmt.Errorf("%w: version %d, the latest is %d", db.ErrVersionNotNext, version, s.latest)
+	}
+	v := &versionRecord{}
+	for i := range roots {
+		r, err := d.finalRoot(ctx, s, &roots[i])
+		if err != nil {
+			return err
+		}
+		v.roots = append(v.roots, *r)
+	}
+
+	next := state{any: true, earliest: s.earliest, latest: version, applied: s.applied}
+	if !s.any {
+		next.earliest, next.applied = version, version
+	}
+	gone := d.lose(version, v)
+	next.clean = d.cleanFrom(version, gone)
+	var b kv.Batch
+	key := versionKey(version)
+	b.Put(key, v.encode(key))
+	b.Put(stateKey, next.encode())
+	if ends {
+		b.Delete(multipartKey)
+		gone = append(gone, ins.leftovers(v)...)
+	}
+	for i := range v.roots {
+		if r := &v.roots[i]; !r.bare && !r.multipart {
+			b.Delete(prefixKey(kindCandidate, r.typ, node.Address{Version: version, Candidate: r.candidate}))
+		}
+	}
+	if err := d.apply(ctx, &b, true); err != nil {
+		return err
+	}
+
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.state = next
+	d.remember(version, v)
+	if ends {
+		d.endInsert()
+	}
+	d.forget(version, gone)
+	d.leftovers = append(d.leftovers, gone...)
+	return nil
+}
+
+// finalizedWith says whether a version is the latest, and has just these roots.
+func (d *DB) finalizedWith(ctx context.Context, s state, roots []node.Root) error {
+	refused := fmt.Errorf("%w: version %d, the latest is %d", db.ErrAlreadyFinalized, roots[0].Version, s.latest)
+	if roots[0].Version != s.latest {
+		return refused
+	}
+	v, err := d.version(ctx, s.latest)
+	if err != nil {
+		return err
+	}
+	if v == nil {
+		return damaged(s.latest, "latest version's record")
+	}
+	if !slices.EqualFunc(v.roots, roots, func(r rootRecord, root node.Root) bool {
+		return r.typ == root.Type && r.hash == root.Hash
+	}) {
+		return refused
+	}
+	return nil
+}
+
+// finalRoot returns the record of a root that may be finalized.
+func (d *DB) finalRoot(ctx context.Context, s state, root *node.Root) (*rootRecord, error) {
+	d.mu.Lock()
+	restored, known := d.insert.root(root)
+	committed := d.candidate(root.Version, root.Type, root.Hash)
+	d.mu.Unlock()
+	switch {
+	case known && restored != nil:
+		return restored, nil
+	case committed == nil && root.IsEmpty():
+		return &rootRecord{typ: root.Type, hash: root.Hash, parent: hash.EmptyHash, alone: true, bare: true}, nil
+	case committed == nil && known:
+		return nil, fmt.Errorf("%w: %s", db.ErrNotComplete, root)
+	case committed == nil:
+		return nil, fmt.Errorf("%w: %s", db.ErrRootNotFound, root)
+	}
+	if committed.parent.IsEmpty() {
+		return committed, nil
+	}
+	refused := fmt.Errorf("%w: version %d, which %s was made from", db.ErrNotFinalized, root.Version-1, root)
+	if !s.any || root.Version-1 != s.latest {
+		return nil, refused
+	}
+	v, err := d.version(ctx, s.latest)
+	if err != nil {
+		return nil, err
+	}
+	if v == nil {
+		return nil, damaged(s.latest, "latest version's record")
+	}
+	if p := v.root(root.Type); p == nil || p.hash != committed.parent {
+		return nil, refused
+	}
+	return committed, nil
+}
+
+// lose returns the candidates that go when a version is finalized: those of this version and of those
+// below that are not its roots, and all that descend from one that goes.
+func (d *DB) lose(version uint64, v *versionRecord) (gone []leftover) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	versions := make([]uint64, 0, len(d.candidates))
+	for w := range d.candidates {
+		versions = append(versions, w)
+	}
+	slices.Sort(versions)
+	stays := make(map[*rootRecord]bool)
+	for _, w := range versions {
+		for _, r := range d.candidates[w] {
+			switch won := v.root(r.typ); {
+			case w < version:
+			case w == version:
+				if won != nil && won.hash == r.hash && won.candidate == r.candidate && !won.bare && !won.multipart {
+					continue
+				}
+			case r.parent.IsEmpty():
+				stays[r] = true
+				continue
+			case w == version+1:
+				if stays[r] = won != nil && won.hash == r.parent; stays[r] {
+					continue
+				}
+			default:
+				if p := d.candidate(w-1, r.typ, r.parent); p != nil && stays[p] {
+					stays[r] = true
+					continue
+				}
+			}
+			gone = append(gone, leftover{kinds: candidateKinds, typ: r.typ, address: node.Address{Version: w, Candidate: r.candidate}})
+		}
+	}
+	return gone
+}
+
+// cleanFrom is the version from which on an open has to look for leftovers once version is finalized
+// and what has gone with it is not removed yet.
+func (d *DB) cleanFrom(version uint64, gone []leftover) uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for w := range d.writing {
+		version = min(version, w)
+	}
+	for _, l := range slices.Concat(gone, d.leftovers, d.dropping) {
+		version = min(version, l.address.Version)
+	}
+	return version
+}
+
+// forget drops from memory what has gone with a version's finalization. The caller holds mu.
+func (d *DB) forget(version uint64, gone []leftover) {
+	for w := range d.candidates {
+		if w <= version {
+			delete(d.candidates, w)
+		}
+	}
+	for _, l := range gone {
+		if rs := d.candidates[l.address.Version]; len(rs) > 0 {
+			d.candidates[l.address.Version] = slices.DeleteFunc(slices.Clone(rs), func(r *rootRecord) bool {
+				return r.typ == l.typ && r.candidate == l.address.Candidate
+			})
+		}
+	}
+	for key := range d.numbers {
+		if key.version <= version {
+			delete(d.numbers, key)
+		}
+	}
+}

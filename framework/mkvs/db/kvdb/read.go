@@ -1,0 +1,256 @@
+package kvdb
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	"github.com/ckpt-project/ckpt/framework/common/errors"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// read looks a root up and calls f with it and a snapshot that shows what belongs to it. The root is
+// looked at before the snapshot is taken, for it may just be coming, and after, for it may have gone.
+func (d *DB) read(ctx context.Context, root node.Root, f func(s kv.Snapshot, r *rootRecord) error) (err error) {
+	if err := d.begin(ctx); err != nil {
+		return err
+	}
+	defer d.end()
+	before, err := d.lookup(ctx, root)
+	if err != nil {
+		return err
+	}
+	s, err := d.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, storeError(s.Close())) }()
+	after, err := d.lookup(ctx, root)
+	if err != nil {
+		return err
+	}
+	if before.candidate != after.candidate {
+		return fmt.Errorf("%w: %s was replaced", db.ErrRootNotFound, root)
+	}
+	return f(s, after)
+}
+
+// finder finds the entries of one address in a snapshot. It goes forward cheaply.
+type finder struct {
+	typ     node.RootType
+	address node.Address
+	cursor  kv.Cursor
+	key     []byte
+	block   block
+	open    bool // block is the one that the cursor stands at
+	next    int  // the slot after the one found last
+	used    uint64
+}
+
+func newFinder(s kv.Snapshot, t node.RootType, a node.Address) *finder {
+	return &finder{typ: t, address: a, cursor: s.Cursor()}
+}
+
+func (f *finder) close() error { return storeError(f.cursor.Close()) }
+
+// corrupted is the error for damage found while looking for a position.
+func (f *finder) corrupted(p node.Position, reason string) error {
+	return &db.CorruptedError{Version: f.address.Version, Position: bytes.Clone(p), Reason: reason}
+}
+
+// find returns the record at a position, nil where there is none. It is valid until the next find.
+func (f *finder) find(p node.Position) ([]byte, error) {
+	if f.open && f.block.is(f.next, p) {
+		_, record, _ := f.block.entry(f.next)
+		f.next++
+		return record, nil
+	}
+	if !f.open || f.block.last.Compare(p) < 0 || !f.reachesBack(p) {
+		if err := f.seek(p); err != nil || !f.open {
+			return nil, err
+		}
+	}
+	slot, found, damaged := f.block.find(p)
+	if damaged {
+		return nil, f.corrupted(p, "block's entries are damaged")
+	}
+	if !found {
+		return nil, nil
+	}
+	_, record, _ := f.block.entry(slot)
+	f.next = slot + 1
+	return record, nil
+}
+
+// reachesBack says whether a position that is not above the block's last lies within the block, and not
+// in one before.
+func (f *finder) reachesBack(p node.Position) bool {
+	suffix, _, ok := f.block.entry(0)
+	if !ok || len(p) < len(f.block.shared) || !bytes.Equal(p[:len(f.block.shared)], f.block.shared) {
+		return false
+	}
+	return bytes.Compare(suffix, p[len(f.block.shared):]) <= 0
+}
+
+// seek opens the block that holds a position if any does: the first whose key is not below it.
+func (f *finder) seek(p node.Position) error {
+	f.key = append(appendPrefix(f.key[:0], kindBlock, f.typ, f.address), p...)
+	var ok bool
+	if f.open && f.block.last.Compare(p) < 0 {
+		// Most often it is the very next.
+		ok = f.cursor.Next()
+		if ok && bytes.Compare(f.cursor.Key(), f.key) < 0 {
+			ok = f.cursor.Seek(f.key)
+		}
+	} else {
+		ok = f.cursor.Seek(f.key)
+	}
+	f.open = false
+	if !ok {
+		return storeError(f.cursor.Err())
+	}
+	key := f.cursor.Key()
+	if !bytes.HasPrefix(key, f.key[:prefixSize]) {
+		return nil
+	}
+	var reason string
+	if f.block, reason = openBlock(key, f.cursor.Value()); reason != "" {
+		return f.corrupted(p, reason)
+	}
+	f.open, f.next = true, 0
+	return nil
+}
+
+// findOnce returns a copy of the record of a node, nil where there is none.
+func findOnce(s kv.Snapshot, t node.RootType, a node.Address, p node.Position) (record []byte, err error) {
+	f := newFinder(s, t, a)
+	defer func() { err = errors.Join(err, f.close()) }()
+	record, err = f.find(p)
+	return bytes.Clone(record), err
+}
+
+// readable refuses addresses that a root can't have nodes at.
+func (d *DB) readable(root *node.Root, a node.Address) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return a.Version <= root.Version && !(d.insert != nil && d.insert.owns(root.Type, a))
+}
+
+// GetNode returns the record at an address and position.
+func (d *DB) GetNode(ctx context.Context, root node.Root, address node.Address, position node.Position) (record []byte, err error) {
+	err = d.read(ctx, root, func(s kv.Snapshot, r *rootRecord) error {
+		if !validPosition(position) {
+			return fmt.Errorf("%w: %x is no position", db.ErrMalformed, []byte(position))
+		}
+		if !r.isEmpty() && d.readable(&root, address) {
+			var err error
+			if record, err = findOnce(s, root.Type, address, position); err != nil {
+				return err
+			}
+		}
+		if record == nil {
+			return fmt.Errorf("%w: %s at %s", db.ErrNodeNotFound, position, address)
+		}
+		return nil
+	})
+	return record, err
+}
+
+// parse takes a stored record apart.
+func parse(record []byte, a node.Address, p node.Position) (node.Record, error) {
+	r, err := node.ParseRecord(record, a)
+	if err != nil {
+		return r, &db.CorruptedError{Version: a.Version, Position: bytes.Clone(p), Reason: err.Error()}
+	}
+	return r, nil
+}
+
+// GetPath returns the entries on the way to key.
+func (d *DB) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) (path []db.Entry, err error) {
+	err = d.read(ctx, root, func(s kv.Snapshot, r *rootRecord) error {
+		if len(key) > node.MaxKeyBytes || depth > key.BitLength() {
+			return fmt.Errorf("%w: depth %d of a key of %d bytes", db.ErrMalformed, depth, len(key))
+		}
+		if r.isEmpty() || !d.readable(&root, address) {
+			return fmt.Errorf("%w: depth %d at %s", db.ErrNodeNotFound, depth, address)
+		}
+		path, err = getPath(ctx, s, root.Type, address, depth, key)
+		return err
+	})
+	return path, err
+}
+
+func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
+	var path []db.Entry
+	bits := key.BitLength()
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		p := node.NewPosition(key, depth)
+		record, err := findOnce(s, t, a, p)
+		if err != nil {
+			return nil, err
+		}
+		if record == nil {
+			if len(path) == 0 {
+				return nil, fmt.Errorf("%w: %s at %s", db.ErrNodeNotFound, p, a)
+			}
+			return nil, &db.CorruptedError{Version: a.Version, Position: p, Reason: "node is missing"}
+		}
+		path = append(path, db.Entry{Address: a, Position: p, Record: record})
+		r, err := parse(record, a, p)
+		if err != nil {
+			return nil, err
+		}
+		if r.Leaf {
+			return path, nil
+		}
+		end, err := endOf(&r, depth, a, p)
+		if err != nil {
+			return nil, err
+		}
+		// The label is compared with the key before anything below it is asked for.
+		if end >= bits || !runsThrough(key, end-r.LabelBitLength, &r) {
+			return path, nil
+		}
+		child := &r.Children[sideOf(key, end)]
+		if !child.Present || child.Embedded != nil {
+			return path, nil
+		}
+		a, depth = child.Address, end+1
+	}
+}
+
+// endOf is the depth at which the label of an internal node ends whose position has depth bits.
+func endOf(r *node.Record, depth node.Depth, a node.Address, p node.Position) (node.Depth, error) {
+	start := 0
+	if depth > 0 {
+		start = int(depth) - 1
+	}
+	end := start + int(r.LabelBitLength)
+	if end > int(node.MaxDepth) || depth > 0 && (r.LabelBitLength == 0 || end < int(depth)) {
+		return 0, &db.CorruptedError{Version: a.Version, Position: bytes.Clone(p), Reason: "node's label does not fit its position"}
+	}
+	return node.Depth(end), nil
+}
+
+// runsThrough says whether the bits of key from start on begin with the label. The key must be long
+// enough.
+func runsThrough(key node.Key, start node.Depth, r *node.Record) bool {
+	for i := range r.LabelBitLength {
+		if key.GetBit(start+i) != r.Label.GetBit(i) {
+			return false
+		}
+	}
+	return true
+}
+
+func sideOf(key node.Key, depth node.Depth) int {
+	if key.GetBit(depth) {
+		return node.Right
+	}
+	return node.Left
+}
