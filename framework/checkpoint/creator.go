@@ -277,7 +277,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	manifest := newManifest(m, files.chunks[:chunks])
 	manifest.ChunkSize, manifest.Threads = chunkSize, c.threads
 	manifest.Started, manifest.Finished = started.UTC(), time.Now().UTC()
-	manifest.Software = software()
+	manifest.Origin, manifest.Software = originOf(ctx), software()
 	if err := files.finish(m, manifest); err != nil {
 		return nil, err
 	}

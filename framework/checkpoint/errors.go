@@ -38,6 +38,8 @@ var (
 	ErrMalformedMetadata = errors.New(moduleName, 102, "checkpoint: malformed metadata")
 	// ErrDamaged is the error when the files of a checkpoint are not what was written.
 	ErrDamaged = errors.New(moduleName, 103, "checkpoint: damaged")
+	// ErrCheckpointerEnded is the error when a checkpointer that has ended is asked for something.
+	ErrCheckpointerEnded = errors.New(moduleName, 104, "checkpoint: checkpointer has ended")
 )
 
 // errIncomplete is what a checkpoint is whose chunks, each a valid proof, leave nodes out.

@@ -38,6 +38,8 @@ type Manifest struct {
 	// Started and Finished are when the checkpoint was made.
 	Started  time.Time `json:"started"`
 	Finished time.Time `json:"finished"`
+	// Origin is "checkpointer" where a checkpointer made the checkpoint by itself, and empty otherwise.
+	Origin string `json:"origin,omitempty"`
 	// Software is what made the checkpoint.
 	Software string `json:"software"`
 	// Chunks tells of each chunk.
