@@ -20,7 +20,10 @@ func (t *Tree) Insert(ctx context.Context, key, value []byte) error {
 	if err != nil {
 		return err
 	}
-	old := leafAt(steps, key)
+	old, err := leafAt(steps, key)
+	if err != nil {
+		return err
+	}
 	key = append(node.Key{}, key...)
 	value = append([]byte{}, value...)
 	t.noteChange(key, value, old != nil)

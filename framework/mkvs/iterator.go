@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
 // Iterator goes over keys in ascending order. It stands nowhere until Rewind or Seek. It belongs to the
@@ -33,7 +34,10 @@ type Iterator interface {
 // IteratorOption sets how an iterator works.
 type IteratorOption func(*iteratorOptions)
 
-type iteratorOptions struct{ prefix node.Key }
+type iteratorOptions struct {
+	prefix node.Key
+	proof  *proof.Builder
+}
 
 // WithPrefix bounds an iterator to the keys that begin with prefix: Rewind goes to the first of these,
 // and behind the last it stands nowhere. The prefix is copied.
@@ -60,7 +64,7 @@ func (o *iteratorOptions) from(key node.Key) node.Key {
 // NewIterator returns an iterator over the tree, its changes included. It reads in bulk, and keeps no
 // node in memory that is not on the way to its present key. ctx holds for all that it does.
 func (t *Tree) NewIterator(ctx context.Context, opts ...IteratorOption) Iterator {
-	return &treeIterator{ctx: ctx, tree: t, options: newIteratorOptions(opts)}
+	return &treeIterator{ctx: ctx, tree: t, options: newIteratorOptions(opts), proofOf: t.generation - 1}
 }
 
 type treeIterator struct {
@@ -68,8 +72,9 @@ type treeIterator struct {
 	tree    *Tree
 	options iteratorOptions
 
-	// generation is the tree's that stack and reader are of.
-	generation uint64
+	// generation is the tree's that stack and reader are of, proofOf the one that was last seen to be what
+	// the proof is of.
+	generation, proofOf uint64
 	// stack holds what is still to come, the next on top.
 	stack []pending
 	// path holds the bits from the root down to the end of the parent of what is on top of the stack.
@@ -210,7 +215,11 @@ func (it *treeIterator) advance() {
 		}
 		leaf, ok := n.(*node.LeafNode)
 		if !ok {
-			leaf = it.expand(n.(*node.InternalNode), p.depth)
+			leaf, err = it.expand(n.(*node.InternalNode), p.depth)
+		}
+		if err != nil {
+			it.fail(err)
+			return
 		}
 		if leaf != nil {
 			it.leaf = leaf
@@ -224,7 +233,7 @@ func (it *treeIterator) advance() {
 }
 
 // expand puts a node's children on the stack and returns its own leaf, which comes before them, or nil.
-func (it *treeIterator) expand(n *node.InternalNode, depth node.Depth) *node.LeafNode {
+func (it *treeIterator) expand(n *node.InternalNode, depth node.Depth) (*node.LeafNode, error) {
 	start := labelStart(depth)
 	end := start + n.LabelBitLength
 	it.path.CopyBits(start, n.Label, n.LabelBitLength)
@@ -234,23 +243,28 @@ func (it *treeIterator) expand(n *node.InternalNode, depth node.Depth) *node.Lea
 	if n.Left != nil {
 		it.stack = append(it.stack, pending{ptr: n.Left, depth: end + 1})
 	}
-	if n.LeafNode == nil {
-		return nil
+	own, err := ownLeaf(n)
+	if own == nil {
+		return nil, err
 	}
-	return n.LeafNode.Node.(*node.LeafNode)
+	return own, it.include(own)
 }
 
 // node returns a pending node, reading it where it isn't in memory. target, where it isn't nil, is the key
 // that the iterator is looking for and that the node is on the way to.
-func (it *treeIterator) node(p pending, target node.Key) (node.Node, error) {
+func (it *treeIterator) node(p pending, target node.Key) (n node.Node, err error) {
 	switch {
 	case p.node != nil:
 		return p.node, nil
 	case p.ptr.Node != nil:
-		return p.ptr.Node, nil
+		n = p.ptr.Node
+	default:
+		if p.depth > 0 {
+			it.path.SetBit(p.depth-1, p.right)
+		}
+		if n, err = it.reader.read(it.ctx, p.ptr, it.path, p.depth, target); err != nil {
+			return nil, err
+		}
 	}
-	if p.depth > 0 {
-		it.path.SetBit(p.depth-1, p.right)
-	}
-	return it.reader.read(it.ctx, p.ptr, it.path, p.depth, target)
+	return n, it.include(n)
 }

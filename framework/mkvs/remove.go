@@ -24,9 +24,9 @@ func (t *Tree) RemoveExisting(ctx context.Context, key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	leaf := leafAt(steps, key)
+	leaf, err := leafAt(steps, key)
 	if leaf == nil {
-		return nil, nil
+		return nil, err
 	}
 	if err := t.unlink(ctx, steps, key); err != nil {
 		return nil, err
@@ -66,6 +66,10 @@ func (t *Tree) unlink(ctx context.Context, steps []step, key node.Key) error {
 			if err := t.loadNode(ctx, rest, restPath, end+1); err != nil {
 				return err
 			}
+		}
+	} else if rest != nil {
+		if _, err := ownLeaf(&left); err != nil {
+			return err
 		}
 	}
 

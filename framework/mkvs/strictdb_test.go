@@ -103,8 +103,8 @@ func (s *strictDB) GetPath(ctx context.Context, root node.Root, address node.Add
 			return nil, fmt.Errorf("%w: %s %s", db.ErrNodeNotFound, address, position)
 		}
 		r, err := node.ParseRecord(record, address)
-		if err != nil {
-			return nil, err
+		if err != nil { // left for the tree to find
+			return append(path, db.Entry{Address: address, Position: position, Record: record}), nil
 		}
 		start := max(depth, 1) - 1
 		end := start + r.LabelBitLength

@@ -202,29 +202,43 @@ func (t *Tree) Get(ctx context.Context, key []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if leaf := leafAt(steps, key); leaf != nil {
-		return leaf.Value, nil
+	leaf, err := leafAt(steps, key)
+	if leaf == nil {
+		return nil, err
 	}
-	return nil, nil
+	return leaf.Value, nil
 }
 
 // leafAt returns the leaf with key that steps, descend's for that key, lead to, or nil.
-func leafAt(steps []step, key node.Key) *node.LeafNode {
+func leafAt(steps []step, key node.Key) (*node.LeafNode, error) {
 	if len(steps) == 0 {
-		return nil
+		return nil, nil
 	}
 	last := &steps[len(steps)-1]
 	switch n := last.ptr.Node.(type) {
 	case *node.LeafNode:
 		if bytes.Equal(n.Key, key) {
-			return n
+			return n, nil
 		}
 	case *node.InternalNode:
-		if last.common == key.BitLength() && last.common == last.end && n.LeafNode != nil {
-			return n.LeafNode.Node.(*node.LeafNode)
+		if last.common == key.BitLength() && last.common == last.end {
+			return ownLeaf(n)
 		}
 	}
-	return nil
+	return nil, nil
+}
+
+// ownLeaf returns a node's own leaf, nil where it has none. It fails only where the tree is of a proof that
+// leaves the leaf out: all others have it with its node.
+func ownLeaf(n *node.InternalNode) (*node.LeafNode, error) {
+	if n.LeafNode == nil {
+		return nil, nil
+	}
+	leaf, ok := n.LeafNode.Node.(*node.LeafNode)
+	if !ok {
+		return nil, fmt.Errorf("%w: own leaf %s, which the proof leaves out", db.ErrNodeNotFound, n.LeafNode.Hash)
+	}
+	return leaf, nil
 }
 
 // ApplyWriteLog makes the changes of a write log, in its order. After an error those before it are made.

@@ -152,6 +152,9 @@ func ParseRecord(b []byte, self Address) (r Record, err error) {
 		}
 		parts++
 		if flags&(recordEmbedded<<side) != 0 {
+			if flags&(recordCandidate<<side) != 0 {
+				return r, fmt.Errorf("%w: flags %#02x of an embedded child", ErrMalformedRecord, flags)
+			}
 			if rest, err = c.parseEmbedded(rest); err != nil {
 				return r, err
 			}
