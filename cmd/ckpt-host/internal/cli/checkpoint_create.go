@@ -1,0 +1,194 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// layoutFlags say how a checkpoint is cut.
+type layoutFlags struct {
+	chunkSize string
+	threads   int
+
+	cmd *cobra.Command
+}
+
+func (f *layoutFlags) add(cmd *cobra.Command) {
+	f.cmd = cmd
+	cmd.Flags().StringVar(&f.chunkSize, "chunk-size", "", "the `size` that chunks are cut at, like 8MiB; a number alone is bytes (default: that of the configuration, or 8MiB)")
+	cmd.Flags().IntVar(&f.threads, "threads", 0, "the `number` of subtrees that are cut side by side; it is part of the layout (default: that of the configuration, or one sequence)")
+}
+
+// layout is how a checkpoint is cut.
+type layout struct {
+	chunkSize uint64
+	threads   int
+}
+
+// choose returns the layout: what the flags say, before what a checkpoint that is there has, before what
+// the configuration says.
+func (f *layoutFlags) choose(ns *config.Namespace, existing *checkpoint.Manifest) (layout, error) {
+	chosen := layout{chunkSize: config.DefaultChunkSize}
+	if c := ns.Checkpoints; c != nil {
+		chosen = layout{c.ChunkSize, c.Threads}
+	}
+	if existing != nil {
+		chosen = layout{existing.ChunkSize, existing.Threads}
+	}
+	if f.cmd.Flags().Changed("chunk-size") {
+		n, err := size.Parse(f.chunkSize)
+		if err != nil {
+			return chosen, exit.Errorf(exit.Usage, "--chunk-size: %w", err)
+		}
+		if n > config.MaxChunkSize {
+			return chosen, exit.Errorf(exit.Usage, "--chunk-size %s is more than %s", f.chunkSize, size.Format(config.MaxChunkSize))
+		}
+		chosen.chunkSize = n
+	}
+	if f.cmd.Flags().Changed("threads") {
+		if f.threads < 0 || f.threads > config.MaxThreads {
+			return chosen, exit.Errorf(exit.Usage, "--threads %d: want 0 to %d", f.threads, config.MaxThreads)
+		}
+		chosen.threads = f.threads
+	}
+	return chosen, nil
+}
+
+func newCheckpointCreateCommand(e *env) *cobra.Command {
+	var (
+		flags  namespaceFlags
+		root   rootFlags
+		cut    layoutFlags
+		asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "create --config FILE --namespace NAME",
+		Short: "Make a checkpoint of a version",
+		Long: `Makes a checkpoint of a finalized version, in the namespace's directory of checkpoints. One that is
+there already is told as it is; asking for another chunk size or number of threads for it is an error.`,
+		Example: `  ckpt-host checkpoint create --config ckpt.hcl --namespace demo
+  ckpt-host checkpoint create --config ckpt.hcl --namespace demo --version 7 --chunk-size 64KiB --json`,
+		Args: takes(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := root.parseType(); err != nil {
+				return err
+			}
+			ns, err := flags.load()
+			if err != nil {
+				return err
+			}
+			if _, err := cut.choose(ns, nil); err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			return e.withDatabase(ctx, ns, host.Read, func(ndb db.NodeDB) error {
+				found, err := root.find(ctx, ndb, ns)
+				if err != nil {
+					return err
+				}
+				result, err := e.createCheckpoint(ctx, ns, ndb, found, &cut)
+				if err != nil {
+					return err
+				}
+				return e.printCreated(result, asJSON)
+			})
+		},
+	}
+	flags.add(cmd)
+	root.add(cmd, "the newest")
+	cut.add(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+func (e *env) printCreated(r checkpointResult, asJSON bool) error {
+	if asJSON {
+		return e.JSON(r)
+	}
+	if *r.Existed {
+		if err := e.Printf("this checkpoint is there already\n"); err != nil {
+			return err
+		}
+	}
+	return e.printCheckpoint(r)
+}
+
+// createCheckpoint makes the checkpoint of a root, or finds it.
+func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, root node.Root, flags *layoutFlags) (checkpointResult, error) {
+	began := time.Now()
+	existing, err := openStore(e, ns)
+	if err != nil {
+		return checkpointResult{}, err
+	}
+	manifest, _, err := existing.Describe(ctx, root)
+	existed := err == nil
+	if err != nil && !errors.Is(err, checkpoint.ErrCheckpointNotFound) {
+		return checkpointResult{}, fmt.Errorf("the checkpoint that is there: %w", err)
+	}
+	chosen, err := flags.choose(ns, manifest)
+	if err != nil {
+		return checkpointResult{}, err
+	}
+
+	var status atomic.Pointer[string]
+	told := fmt.Sprintf("making the checkpoint of %s root of version %d", root.Type, root.Version)
+	status.Store(&told)
+	progress := e.StartProgress(func() string { return *status.Load() })
+	defer progress.Stop()
+	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), ndb,
+		checkpoint.WithThreads(chosen.threads),
+		checkpoint.WithCreatorLogger(e.logger()),
+		checkpoint.WithProgress(func(_ node.Root, chunks uint64, bytes int64, entries uint64) {
+			now := fmt.Sprintf("%s: %s chunks, %s, %s entries", told, console.Count(chunks), size.Format(bytes), console.Count(entries))
+			status.Store(&now)
+		}))
+	if err != nil {
+		return checkpointResult{}, err
+	}
+	metadata, err := creator.CreateCheckpoint(ctx, root, chosen.chunkSize)
+	progress.Stop()
+	if err != nil {
+		return checkpointResult{}, createFailed(err)
+	}
+	result, err := existing.describeRoot(ctx, metadata)
+	if err != nil {
+		return result, err
+	}
+	result.Existed = &existed
+	if !existed {
+		seconds := time.Since(began).Seconds()
+		result.Seconds = &seconds
+	}
+	return result, nil
+}
+
+func createFailed(err error) error {
+	if errors.Is(err, checkpoint.ErrParametersDiffer) {
+		return (&exit.Error{Code: exit.Failed, Err: err}).
+			WithHint("leave --chunk-size and --threads out, or delete it first with 'ckpt-host checkpoint delete'")
+	}
+	return err
+}
+
+// describeRoot tells of the checkpoint that has this metadata.
+func (s *store) describeRoot(ctx context.Context, m *checkpoint.Metadata) (checkpointResult, error) {
+	manifest, path, err := s.Describe(ctx, m.Root)
+	if err != nil {
+		return checkpointResult{}, err
+	}
+	return describe(ctx, checkpoint.Stored{Path: path, Metadata: m}, manifest)
+}

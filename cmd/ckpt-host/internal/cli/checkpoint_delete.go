@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
+)
+
+// deleteResult is what `checkpoint delete --json` prints.
+type deleteResult struct {
+	Deleted bool             `json:"deleted"`
+	DryRun  bool             `json:"dry_run"`
+	Target  checkpointResult `json:"checkpoint"`
+}
+
+func newCheckpointDeleteCommand(e *env) *cobra.Command {
+	var (
+		flags               namespaceFlags
+		root                rootFlags
+		dryRun, yes, asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "delete --config FILE --namespace NAME",
+		Short: "Delete a checkpoint",
+		Long: `Deletes a checkpoint: the newest one, unless --version names another. It needs no database, and leaves
+the version in the database alone. On a terminal it asks first, unless --yes is given.`,
+		Args: takes(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if _, err := root.parseType(); err != nil {
+				return err
+			}
+			ns, err := flags.load()
+			if err != nil {
+				return err
+			}
+			s, err := openStore(e, ns)
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			found, err := s.find(ctx, &root)
+			if err != nil {
+				return err
+			}
+			// One that lost chunks can be deleted, too: what is told of it is then what is known.
+			target, _ := s.describe(ctx, found)
+			target.Root, target.Path = found.Metadata.Root, found.Path
+			result := deleteResult{DryRun: dryRun, Target: target}
+			if !dryRun {
+				if e.Interactive() && !yes {
+					if err := e.confirm(ctx, fmt.Sprintf("Delete the checkpoint %s?", found.Path)); err != nil {
+						return err
+					}
+				}
+				if err := s.creator.DeleteCheckpoint(ctx, found.Metadata.Version, found.Metadata.Root); err != nil {
+					return err
+				}
+				result.Deleted = true
+			}
+			if asJSON {
+				return e.JSON(result)
+			}
+			verb := "deleted"
+			if dryRun {
+				verb = "would delete"
+			}
+			return e.Printf("%s the %s checkpoint of version %d (%s): %s\n",
+				verb, target.Root.Type, target.Root.Version, size.Format(target.Bytes), target.Path)
+		},
+	}
+	flags.add(cmd)
+	root.add(cmd, "the newest that has a checkpoint")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only tell what would be deleted")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// confirm asks the person at the terminal, and fails unless the answer is yes.
+func (e *env) confirm(ctx context.Context, question string) error {
+	if _, err := fmt.Fprintf(e.Err(), "%s [y/N] ", question); err != nil {
+		return err
+	}
+	// The read can't be broken off. A signal ends the command all the same, and the process with it.
+	answer := make(chan string, 1)
+	go func() {
+		line, _ := bufio.NewReader(e.In()).ReadString('\n')
+		answer <- strings.ToLower(strings.TrimSpace(line))
+	}()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case text := <-answer:
+		if text == "y" || text == "yes" {
+			return nil
+		}
+		return exit.Errorf(exit.Failed, "nothing was deleted")
+	}
+}

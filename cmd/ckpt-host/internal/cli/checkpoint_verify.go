@@ -1,0 +1,232 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// verifyResult is what `checkpoint verify --json` prints.
+type verifyResult struct {
+	// Verified says that all checkpoints are all right.
+	Verified    bool           `json:"verified"`
+	Checkpoints []verifiedItem `json:"checkpoints"`
+	Seconds     float64        `json:"seconds"`
+}
+
+// verifiedItem tells of one checkpoint that was verified.
+type verifiedItem struct {
+	Path         string      `json:"path"`
+	Verified     bool        `json:"verified"`
+	Error        string      `json:"error,omitempty"`
+	Root         *node.Root  `json:"root,omitempty"`
+	MetadataHash *hash.Hash  `json:"metadata_hash,omitempty"`
+	Chunks       []hash.Hash `json:"chunks,omitempty"`
+	Bytes        int64       `json:"bytes,omitempty"`
+	Entries      *uint64     `json:"entries,omitempty"`
+}
+
+func newCheckpointVerifyCommand(e *env) *cobra.Command {
+	var (
+		flags       namespaceFlags
+		root        rootFlags
+		all, asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "verify [DIR] [--config FILE --namespace NAME]",
+		Short: "Check a checkpoint's digests, proofs and completeness",
+		Long: `Checks that a checkpoint's files are what its metadata says, that each chunk proves what it holds, and
+that no node of the tree is missing. It needs no database.
+
+With DIR, one checkpoint's directory or a directory of checkpoints, it needs no configuration either, and
+checks all that is there (--version and --root-type limit that). Without, it checks the namespace's newest
+checkpoint, the one that --version names, or with --all every one.
+
+It says whether a checkpoint is good, not whether its root is the one that you trust: compare that.`,
+		Example: `  ckpt-host checkpoint verify state/demo/checkpoints/7/0f3c...
+  ckpt-host checkpoint verify --config ckpt.hcl --namespace demo --version 7`,
+		Args: takes(cobra.MaximumNArgs(1)),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if _, err := root.parseType(); err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			var chosen []checkpoint.Stored
+			var err error
+			switch {
+			case len(args) == 1 && (flags.config != "" || flags.namespace != ""):
+				return exit.Errorf(exit.Usage, "DIR and --config exclude each other").WithHint("see '%s --help'", cmd.CommandPath())
+			case len(args) == 1:
+				chosen, err = chooseInDirectory(ctx, args[0], &root)
+			default:
+				chosen, err = e.chooseInNamespace(ctx, &flags, &root, all)
+			}
+			if err != nil {
+				return err
+			}
+			return e.verify(ctx, chosen, asJSON)
+		},
+	}
+	flags.add(cmd)
+	root.add(cmd, "the newest that has a checkpoint")
+	cmd.Flags().BoolVar(&all, "all", false, "all checkpoints of the namespace")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	return cmd
+}
+
+// chooseInDirectory returns all checkpoints of a directory, as far as the flags don't limit them.
+func chooseInDirectory(ctx context.Context, dir string, root *rootFlags) ([]checkpoint.Stored, error) {
+	directory, err := checkpoint.OpenDirectory(dir)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	all, err := directory.List(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("verify: %w", err)
+	}
+	chosen := limit(all, root)
+	if len(chosen) == 0 {
+		return nil, exit.Errorf(exit.NotFound, "there is no such checkpoint in %s", dir).
+			WithHint("a checkpoint's directory has a file 'meta' in it, a directory of checkpoints has VERSION/HASH/meta")
+	}
+	return chosen, nil
+}
+
+// limit leaves those of the checkpoints that the flags name, and those that can't be read.
+func limit(all []checkpoint.Stored, root *rootFlags) []checkpoint.Stored {
+	var chosen []checkpoint.Stored
+	for _, c := range all {
+		if c.Err == nil && (root.hasVersion() && c.Metadata.Root.Version != root.version ||
+			root.hasType() && c.Metadata.Root.Type.String() != root.rootType) {
+			continue
+		}
+		chosen = append(chosen, c)
+	}
+	return chosen
+}
+
+func (e *env) chooseInNamespace(ctx context.Context, flags *namespaceFlags, root *rootFlags, all bool) ([]checkpoint.Stored, error) {
+	if flags.config == "" {
+		return nil, exit.Errorf(exit.Usage, "neither DIR nor --config is given").
+			WithHint("name a checkpoint's directory, or a namespace with --config and --namespace")
+	}
+	ns, err := flags.load()
+	if err != nil {
+		return nil, err
+	}
+	s, err := openStore(e, ns)
+	if err != nil {
+		return nil, err
+	}
+	if !all {
+		found, err := s.find(ctx, root)
+		return []checkpoint.Stored{found}, err
+	}
+	stored, err := s.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	chosen := limit(stored, root)
+	if len(chosen) == 0 {
+		return nil, exit.Errorf(exit.NotFound, "namespace %q has no such checkpoint in %s", ns.Name, ns.CheckpointsDir())
+	}
+	return chosen, nil
+}
+
+// verify checks checkpoints one after the other, all of them whatever is wrong with some.
+func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, asJSON bool) error {
+	began := time.Now()
+	result := verifyResult{Verified: true}
+	var first error
+	for _, c := range chosen {
+		item, err := e.verifyOne(ctx, c)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			result.Verified = false
+			item.Error = err.Error()
+			if first == nil {
+				first = err
+			}
+			e.Note("%s: does not verify: %s", item.Path, err)
+		}
+		result.Checkpoints = append(result.Checkpoints, item)
+		if !asJSON && err == nil {
+			if err := e.Printf("%s: verified, %s chunks, %s, %s entries\n  %s\n  metadata hash %s\n", item.Path,
+				console.Count(len(item.Chunks)), size.Format(item.Bytes), console.Count(*item.Entries),
+				rootName(*item.Root), item.MetadataHash); err != nil {
+				return err
+			}
+		}
+	}
+	result.Seconds = time.Since(began).Seconds()
+	if asJSON {
+		if err := e.JSON(result); err != nil {
+			return err
+		}
+	}
+	if result.Verified {
+		return nil
+	}
+	var bad int
+	for _, item := range result.Checkpoints {
+		if !item.Verified {
+			bad++
+		}
+	}
+	// A chunk that is missing makes a checkpoint no good, whatever the reason.
+	code := exit.Invalid
+	if first != nil && !isAboutContent(first) {
+		code = exitCode(first)
+	}
+	return exit.Errorf(code, "%d of %d checkpoints do not verify", bad, len(chosen))
+}
+
+// isAboutContent says whether an error is about what a checkpoint holds, rather than about reading it.
+func isAboutContent(err error) bool {
+	code := exitCode(err)
+	return code == exit.Invalid || errors.Is(err, checkpoint.ErrChunkNotFound) || errors.Is(err, checkpoint.ErrLimitExceeded)
+}
+
+func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored) (verifiedItem, error) {
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return verifiedItem{Path: c.Path}, err
+	}
+	item := verifiedItem{Path: path}
+	if c.Err != nil {
+		return item, c.Err
+	}
+	item.Root = &c.Metadata.Root
+	var done, bytes atomic.Int64
+	progress := e.StartProgress(func() string {
+		return fmt.Sprintf("verifying %s: %s of %s chunks, %s", path,
+			console.Count(done.Load()), console.Count(len(c.Metadata.Chunks)), size.Format(bytes.Load()))
+	})
+	defer progress.Stop()
+	report, err := checkpoint.Verify(ctx, path, checkpoint.VerifyRoot(c.Metadata.Root),
+		checkpoint.VerifyProgress(func(chunks, _ int, read int64) {
+			done.Store(int64(chunks))
+			bytes.Store(read)
+		}))
+	if err != nil {
+		return item, err
+	}
+	item.Verified = true
+	item.MetadataHash, item.Chunks = &report.MetadataHash, c.Metadata.Chunks
+	item.Bytes, item.Entries = report.Bytes, &report.Entries
+	return item, nil
+}

@@ -1,0 +1,206 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// namespaceFlags say which namespace of which configuration a command is about.
+type namespaceFlags struct {
+	config    string
+	namespace string
+}
+
+func (f *namespaceFlags) add(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "the configuration `file`")
+	cmd.Flags().StringVarP(&f.namespace, "namespace", "n", "", "the `name` of the namespace")
+	_ = cmd.MarkFlagFilename("config", "hcl")
+	_ = cmd.RegisterFlagCompletionFunc("namespace", f.complete)
+}
+
+// complete names the configuration's namespaces, for the shell.
+func (f *namespaceFlags) complete(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	cfg, err := config.Load(f.config)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return namespaceNames(cfg), cobra.ShellCompDirectiveNoFileComp
+}
+
+func namespaceNames(cfg *config.Config) []string {
+	names := make([]string, len(cfg.Namespaces))
+	for i, n := range cfg.Namespaces {
+		names[i] = n.Name
+	}
+	return names
+}
+
+// load reads the configuration and finds the namespace in it.
+func (f *namespaceFlags) load() (*config.Namespace, error) {
+	if f.config == "" {
+		return nil, exit.Errorf(exit.Usage, "--config is missing").WithHint("name the configuration file: --config FILE")
+	}
+	cfg, err := config.Load(f.config)
+	if err != nil {
+		return nil, &exit.Error{Code: exit.Config, Err: err}
+	}
+	names := namespaceNames(cfg)
+	switch {
+	case len(names) == 0:
+		return nil, exit.Errorf(exit.Config, "%s has no namespace block", f.config).
+			WithHint("add one: namespace \"demo\" { id = \"...\", backend = \"...\" }")
+	case f.namespace == "":
+		return nil, exit.Errorf(exit.Usage, "--namespace is missing").
+			WithHint("%s has: %s", f.config, strings.Join(names, ", "))
+	}
+	ns := cfg.Namespace(f.namespace)
+	if ns == nil {
+		return nil, exit.Errorf(exit.Usage, "%s has no namespace %q", f.config, f.namespace).
+			WithHint("it has: %s", strings.Join(names, ", "))
+	}
+	return ns, nil
+}
+
+// withDatabase opens the namespace's database, calls use with it, and closes it and its process.
+func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, mode host.Mode, use func(db.NodeDB) error) (err error) {
+	h := host.New(e.logger())
+	defer func() {
+		// A process that has gone can't be closed either, which is no news.
+		if closeErr := h.Close(ctx); !errors.Is(err, db.ErrUnavailable) {
+			err = errors.Join(err, closeErr)
+		}
+	}()
+	ndb, err := h.Open(ctx, ns, mode)
+	if err != nil {
+		if errors.Is(err, host.ErrNoDatabase) {
+			return noDatabase(ns, err)
+		}
+		return err
+	}
+	return use(ndb)
+}
+
+func noDatabase(ns *config.Namespace, err error) error {
+	wrapped := &exit.Error{Code: exit.NotFound, Err: err}
+	if ns.Backend.Builtin == "memory" {
+		return wrapped.WithHint("the memory backend keeps nothing from one command to the next; choose bbolt or leveldb")
+	}
+	return wrapped.WithHint("fill it with 'ckpt-host import' or 'ckpt-host restore'")
+}
+
+// versions is which versions a database has.
+type versions struct {
+	earliest, latest uint64
+	any              bool
+}
+
+// versionsOf asks for the versions of a database.
+func versionsOf(ctx context.Context, ndb db.NodeDB) (v versions, err error) {
+	if v.latest, v.any, err = ndb.GetLatestVersion(ctx); err != nil {
+		return v, fmt.Errorf("asking for the latest version: %w", err)
+	}
+	if !v.any {
+		return v, nil
+	}
+	if v.earliest, _, err = ndb.GetEarliestVersion(ctx); err != nil {
+		return v, fmt.Errorf("asking for the earliest version: %w", err)
+	}
+	return v, nil
+}
+
+// rootFlags say which root of the namespace a command is about.
+type rootFlags struct {
+	version  uint64
+	rootType string
+
+	cmd *cobra.Command
+}
+
+func (f *rootFlags) add(cmd *cobra.Command, newest string) {
+	f.cmd = cmd
+	cmd.Flags().Uint64Var(&f.version, "version", 0, "the `version` (default: "+newest+")")
+	cmd.Flags().StringVar(&f.rootType, "root-type", "state", "the root's `type`: state or io")
+	_ = cmd.RegisterFlagCompletionFunc("root-type", cobra.FixedCompletions(
+		[]cobra.Completion{"state", "io"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// hasVersion says whether a version was named.
+func (f *rootFlags) hasVersion() bool { return f.cmd.Flags().Changed("version") }
+
+// hasType says whether a type was named.
+func (f *rootFlags) hasType() bool { return f.cmd.Flags().Changed("root-type") }
+
+// parseType returns the root type that was named, or state.
+func (f *rootFlags) parseType() (node.RootType, error) {
+	t, err := node.ParseRootType(f.rootType)
+	if err != nil {
+		return t, exit.Errorf(exit.Usage, "--root-type %s: want state or io", f.rootType)
+	}
+	return t, nil
+}
+
+// find returns the finalized root that the flags name: of the newest version unless one is named.
+func (f *rootFlags) find(ctx context.Context, ndb db.NodeDB, ns *config.Namespace) (node.Root, error) {
+	rootType, err := f.parseType()
+	if err != nil {
+		return node.Root{}, err
+	}
+	have, err := versionsOf(ctx, ndb)
+	if err != nil {
+		return node.Root{}, err
+	}
+	if !have.any {
+		err := exit.Errorf(exit.NotFound, "namespace %q has no version yet", ns.Name)
+		if !ndb.Info().Capabilities.Durable {
+			return node.Root{}, err.WithHint("the %s backend keeps nothing from one command to the next", ns.Backend.PluginName())
+		}
+		return node.Root{}, err.WithHint("fill it with 'ckpt-host import' or 'ckpt-host restore'")
+	}
+	version := have.latest
+	if f.hasVersion() {
+		version = f.version
+	}
+	roots, err := ndb.GetRootsForVersion(ctx, version)
+	switch {
+	case version > have.latest || err == nil && len(roots) == 0:
+		return node.Root{}, versionNotThere(ns, have, version, "was never finalized here")
+	case errors.Is(err, db.ErrVersionPruned):
+		return node.Root{}, versionNotThere(ns, have, version, "was pruned, or is from before a restore")
+	case err != nil:
+		return node.Root{}, fmt.Errorf("asking for the roots of version %d: %w", version, err)
+	}
+	types := map[node.RootType]bool{}
+	for _, root := range roots {
+		if root.Type == rootType {
+			return root, nil
+		}
+		types[root.Type] = true
+	}
+	return node.Root{}, exit.Errorf(exit.NotFound, "version %d of namespace %q has no %s root, only %s",
+		version, ns.Name, rootType, joinTypes(types))
+}
+
+func versionNotThere(ns *config.Namespace, have versions, version uint64, why string) error {
+	return exit.Errorf(exit.NotFound, "version %d of namespace %q is not there: it %s", version, ns.Name, why).
+		WithHint("there are versions from %d to %d", have.earliest, have.latest)
+}
+
+func joinTypes(types map[node.RootType]bool) string {
+	var names []string
+	for _, t := range slices.Sorted(maps.Keys(types)) {
+		names = append(names, t.String())
+	}
+	return strings.Join(names, " and ")
+}

@@ -1,0 +1,203 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// restoreResult is what `restore --json` prints.
+type restoreResult struct {
+	Namespace string      `json:"namespace"`
+	Version   uint64      `json:"version"`
+	Roots     []node.Root `json:"roots"`
+	LeftOut   []node.Root `json:"left_out"`
+	// AlreadyThere says that the version had been finalized with these roots before.
+	AlreadyThere  bool    `json:"already_there"`
+	Chunks        int     `json:"chunks"`
+	ResumedChunks int     `json:"resumed_chunks"`
+	Bytes         int64   `json:"bytes"`
+	Seconds       float64 `json:"seconds"`
+}
+
+func newRestoreCommand(e *env) *cobra.Command {
+	var (
+		flags               namespaceFlags
+		from                string
+		roots               []string
+		trustSource, asJSON bool
+	)
+	cmd := &cobra.Command{
+		Use:   "restore --config FILE --namespace NAME --from DIR --root [state:|io:][VERSION:]HASH",
+		Short: "Restore a version from checkpoints, verified",
+		Long: `Restores a version into the namespace's database, which has to be empty or older, from one checkpoint's
+directory or a directory of checkpoints.
+
+--root is what you trust: a root hash that you have from somewhere else than DIR. It is given once for
+each root of the version that is to be restored; "state" is meant where no type stands before it. All of
+them become visible at once, when every chunk has been verified against them. Without it, --trust-source
+takes all roots of DIR's newest version as DIR has them.
+
+A restore that was interrupted goes on where it was when it is run again.`,
+		Example: `  ckpt-host restore --config ckpt.hcl --namespace demo --from state/demo/checkpoints --root 0f3c...
+  ckpt-host restore --config ckpt.hcl --namespace demo --from backup --root 7:0f3c... --root io:7:99ab...`,
+		Args: takes(cobra.NoArgs),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			trusted, err := parseTrusted(roots, trustSource)
+			if err != nil {
+				return err
+			}
+			if from == "" {
+				return exit.Errorf(exit.Usage, "--from is missing").WithHint("name the directory with the checkpoints: --from DIR")
+			}
+			ns, err := flags.load()
+			if err != nil {
+				return err
+			}
+			ctx := cmd.Context()
+			plan, err := restore.NewPlan(ctx, from, ns.ID, trusted)
+			if err != nil {
+				return planFailed(from, err)
+			}
+			return e.withDatabase(ctx, ns, host.Write, func(ndb db.NodeDB) error {
+				return e.restore(ctx, ns, ndb, plan, asJSON)
+			})
+		},
+	}
+	flags.add(cmd)
+	cmd.Flags().StringVar(&from, "from", "", "the `directory` with one checkpoint, or with checkpoints")
+	cmd.Flags().StringArrayVar(&roots, "root", nil, "a trusted `root`, [state:|io:][VERSION:]HASH; once for each root of the version")
+	cmd.Flags().BoolVar(&trustSource, "trust-source", false, "take all roots of the newest version in DIR, whatever they are")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
+	_ = cmd.MarkFlagDirname("from")
+	return cmd
+}
+
+// parseTrusted reads the roots that the user trusts; nil where it is all that the source has.
+func parseTrusted(texts []string, trustSource bool) ([]restore.Trusted, error) {
+	switch {
+	case len(texts) == 0 && !trustSource:
+		return nil, exit.Errorf(exit.Usage, "without --root nothing says what is to be trusted").
+			WithHint("give the root hash that you trust with --root, or --trust-source to take what the directory holds")
+	case len(texts) > 0 && trustSource:
+		return nil, exit.Errorf(exit.Usage, "--root and --trust-source exclude each other")
+	case trustSource:
+		return nil, nil
+	}
+	roots := make([]restore.Trusted, len(texts))
+	for i, text := range texts {
+		var err error
+		if roots[i], err = restore.ParseTrusted(text); err != nil {
+			return nil, exit.Errorf(exit.Usage, "--root: %w", err)
+		}
+	}
+	if err := restore.CheckTrusted(roots); err != nil {
+		return nil, exit.Errorf(exit.Usage, "--root: %w", err)
+	}
+	return roots, nil
+}
+
+func planFailed(dir string, err error) error {
+	switch {
+	case errors.Is(err, restore.ErrRefused):
+		return exit.Errorf(exit.Invalid, "restore: %w", err).WithHint("nothing was written")
+	case errors.Is(err, restore.ErrNoCheckpoints):
+		return exit.Errorf(exit.NotFound, "restore: %w", err).
+			WithHint("a checkpoint's directory has a file 'meta' in it, a directory of checkpoints has VERSION/HASH/meta")
+	default:
+		return fmt.Errorf("restore: reading %s: %w", dir, err)
+	}
+}
+
+// restore carries the plan out and tells of it.
+func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, plan *restore.Plan, asJSON bool) error {
+	began := time.Now()
+	var done restore.Progress
+	progress := e.StartProgress(func() string {
+		return fmt.Sprintf("restoring version %d: %s of %s chunks, %s of %s", plan.Version,
+			console.Count(done.Chunks.Load()), console.Count(plan.Chunks()),
+			size.Format(done.Bytes.Load()), size.Format(plan.Bytes()))
+	})
+	defer progress.Stop()
+	outcome, err := restore.Run(ctx, ndb, plan, &done, e.logger())
+	progress.Stop()
+	if err != nil {
+		return restoreFailed(ns, plan, err)
+	}
+	if !ndb.Info().Capabilities.Durable {
+		e.Note("note: the %s backend keeps nothing from one command to the next; this showed only that the checkpoint restores", ns.Backend.PluginName())
+	}
+	result := restoreResult{
+		Namespace: ns.Name, Version: plan.Version, Roots: plan.Roots(), LeftOut: plan.LeftOut,
+		AlreadyThere: outcome.AlreadyThere, Chunks: plan.Chunks(), ResumedChunks: outcome.Resumed,
+		Bytes: plan.Bytes(), Seconds: time.Since(began).Seconds(),
+	}
+	if result.LeftOut == nil {
+		result.LeftOut = []node.Root{}
+	}
+	if len(plan.Others) > 0 {
+		e.Note("note: the trusted root is also that of version %s; the newest was taken. Say --root VERSION:HASH for another", joinVersions(plan.Others))
+	}
+	if outcome.Discarded {
+		e.Note("note: what an unfinished restore of something else had left was removed")
+	}
+	if asJSON {
+		return e.JSON(result)
+	}
+	return e.printRestore(result)
+}
+
+func restoreFailed(ns *config.Namespace, plan *restore.Plan, err error) error {
+	wrapped := &exit.Error{Code: exitCode(err), Err: fmt.Errorf("restoring version %d into namespace %q: %w", plan.Version, ns.Name, err)}
+	var kept *restore.KeptError
+	switch {
+	case errors.Is(err, restore.ErrNotOlder):
+		return wrapped.WithHint("restore into a namespace of its own, or into a fresh data directory")
+	case errors.As(err, &kept):
+		return wrapped.WithHint("what was restored so far is kept; run the same command again to go on")
+	case wrapped.Code == exit.Invalid:
+		return wrapped.WithHint("nothing of it is visible in the database; get the checkpoint anew, or another one")
+	}
+	return wrapped
+}
+
+func joinVersions(versions []uint64) string {
+	texts := make([]string, len(versions))
+	for i, v := range versions {
+		texts[i] = fmt.Sprint(v)
+	}
+	return strings.Join(texts, ", ")
+}
+
+func (e *env) printRestore(r restoreResult) error {
+	var text strings.Builder
+	if r.AlreadyThere {
+		fmt.Fprintf(&text, "version %d is already there, finalized with exactly these roots\n", r.Version)
+	} else {
+		fmt.Fprintf(&text, "restored version %d: %s chunks, %s in %s\n", r.Version, console.Count(r.Chunks),
+			size.Format(r.Bytes), console.Duration(time.Duration(r.Seconds*float64(time.Second))))
+	}
+	if r.ResumedChunks > 0 {
+		fmt.Fprintf(&text, "%s chunks had been restored by an earlier run\n", console.Count(r.ResumedChunks))
+	}
+	for _, root := range r.Roots {
+		fmt.Fprintf(&text, "%-5s root: %s\n", root.Type, root.Hash)
+	}
+	for _, root := range r.LeftOut {
+		fmt.Fprintf(&text, "left out, because --root does not name it: %s\n", rootName(root))
+	}
+	return e.Printf("%s", text.String())
+}

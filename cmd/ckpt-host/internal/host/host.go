@@ -1,0 +1,150 @@
+// Package host opens the databases of a configuration: one process for each backend block that is
+// needed, one handle in it for each namespace.
+package host
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/plugin"
+)
+
+// closeTimeout is how long databases and processes have for closing. A large database that was written
+// to has much to do then.
+const closeTimeout = 2 * time.Minute
+
+// ErrNoDatabase is returned for a database to read from that was never made.
+var ErrNoDatabase = errors.New("there is no database yet")
+
+// Mode says what a database is opened for.
+type Mode int
+
+// The modes.
+const (
+	// Read changes nothing; others can read at the same time.
+	Read Mode = iota
+	// Write makes the database where there is none.
+	Write
+)
+
+// Host holds the processes of backends, and the databases open in them. It may be used by several
+// goroutines at once.
+type Host struct {
+	logger hclog.Logger
+
+	mu        sync.Mutex
+	processes map[*config.Backend]*plugin.Process
+	// opened is closed in reverse order.
+	opened []db.NodeDB
+	closed bool
+}
+
+// New returns a host that has nothing open. logger takes its own messages and those of the backends'
+// processes.
+func New(logger hclog.Logger) *Host {
+	return &Host{logger: logger, processes: map[*config.Backend]*plugin.Process{}}
+}
+
+// Open opens the database of a namespace in its backend's process, which it launches where it doesn't
+// run. The database belongs to the host, which closes it.
+func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.NodeDB, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed {
+		return nil, errors.New("host: closed")
+	}
+	fail := func(err error) (db.NodeDB, error) {
+		return nil, fmt.Errorf("namespace %q: backend %q (%s): %w", ns.Name, ns.Backend.Name, ns.Backend.PluginName(), err)
+	}
+	if err := prepare(ns, mode); err != nil {
+		return fail(err)
+	}
+	process, err := h.process(ctx, ns.Backend)
+	if err != nil {
+		return fail(err)
+	}
+	cfg := ns.DatabaseConfig()
+	cfg.ReadOnly = mode == Read
+	ndb, err := process.Open(ctx, cfg)
+	if err != nil {
+		return fail(err)
+	}
+	h.opened = append(h.opened, ndb)
+	return ndb, nil
+}
+
+// prepare makes the namespace's directory, or sees that there is one to read from.
+func prepare(ns *config.Namespace, mode Mode) error {
+	if mode == Write {
+		if err := os.MkdirAll(ns.Dir, 0o700); err != nil {
+			return fmt.Errorf("making the namespace's directory: %w", err)
+		}
+		return nil
+	}
+	// A plugin of somebody else's may keep its data elsewhere. It says itself what is missing.
+	if ns.Backend.Builtin == "" {
+		return nil
+	}
+	if _, err := os.Stat(ns.DatabaseDir()); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%w: %s", ErrNoDatabase, ns.DatabaseDir())
+	} else if err != nil {
+		return err
+	}
+	return nil
+}
+
+// process returns the backend's process. The caller holds mu.
+func (h *Host) process(ctx context.Context, backend *config.Backend) (*plugin.Process, error) {
+	if p, runs := h.processes[backend]; runs {
+		return p, nil
+	}
+	launch := plugin.LaunchConfig{Logger: h.logger.Named(backend.Name)}
+	if backend.Plugin != nil {
+		launch.Path, launch.Args, launch.SHA256 = backend.Plugin.Path, backend.Plugin.Args, backend.Plugin.SHA256
+	} else {
+		path, args, err := plugin.Builtin(backend.Builtin)
+		if err != nil {
+			return nil, err
+		}
+		launch.Path, launch.Args = path, args
+	}
+	p, err := plugin.Launch(ctx, launch)
+	if err != nil {
+		return nil, err
+	}
+	h.processes[backend] = p
+	return p, nil
+}
+
+// Close closes all databases, then all processes, and waits for them. It does so whatever ctx says: ctx
+// lends its values only.
+func (h *Host) Close(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.closed = true
+	var errs []error
+	for i := len(h.opened) - 1; i >= 0; i-- {
+		if err := h.opened[i].Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("closing a database: %w", err))
+		}
+	}
+	h.opened = nil
+	for backend, p := range h.processes {
+		if err := p.Close(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("ending the process of backend %q: %w", backend.Name, err))
+		}
+	}
+	clear(h.processes)
+	return errors.Join(errs...)
+}

@@ -1,0 +1,246 @@
+// Package importer turns a stream of operations into versions of a state.
+package importer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"sync/atomic"
+
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/ndjson"
+	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// Importer makes versions of operations: the operations of a version stand together, versions ascend by
+// one, and each is committed and finalized, state and IO root, when the next one begins or the input
+// ends. It belongs to one goroutine, but for Status.
+type Importer struct {
+	ndb       db.NodeDB
+	namespace common.Namespace
+	// finalized is called with each version that was finalized.
+	finalized func(version uint64)
+
+	state *mkvs.Tree
+	// io is the present version's IO tree; nil where it has no such operation.
+	io *mkvs.Tree
+	// next is the only version that can come next; any can where anyVersion is set.
+	next       uint64
+	anyVersion bool
+	// current is the version that the operations are of which are not committed yet.
+	current uint64
+	begun   bool
+	pending uint64
+
+	result Result
+	status atomic.Pointer[Result]
+}
+
+// Result is what was imported.
+type Result struct {
+	// Versions is the number of versions that were finalized, First and Last which.
+	Versions    uint64
+	First, Last uint64
+	// Operations is the number of operations in them.
+	Operations uint64
+	// Roots are the roots of the last one.
+	Roots []node.Root
+}
+
+// New returns an importer that goes on after the latest version in the database. finalized is called
+// with each version once it is finalized; nil means nobody.
+func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*Importer, error) {
+	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized}
+	if im.finalized == nil {
+		im.finalized = func(uint64) {}
+	}
+	var opts []mkvs.Option
+	if !ndb.Info().Capabilities.WriteLogs {
+		opts = append(opts, mkvs.WithoutWriteLog())
+	}
+	latest, exists, err := ndb.GetLatestVersion(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the latest version: %w", err)
+	}
+	if !exists {
+		im.anyVersion = true
+		im.state = mkvs.New(ndb, node.RootTypeState, opts...)
+		return im, nil
+	}
+	if latest == math.MaxUint64 {
+		return nil, errors.New("the latest version is the highest that there can be")
+	}
+	im.next = latest + 1
+	roots, err := ndb.GetRootsForVersion(ctx, latest)
+	if err != nil {
+		return nil, fmt.Errorf("asking for the roots of version %d: %w", latest, err)
+	}
+	for _, root := range roots {
+		if root.Type == node.RootTypeState {
+			im.state = mkvs.NewWithRoot(ndb, root, opts...)
+			return im, nil
+		}
+	}
+	return nil, fmt.Errorf("%w: the latest version, %d, was restored without its state root, so no state can follow it", db.ErrRootNotFound, latest)
+}
+
+// Close gives up the operations that are not committed.
+func (im *Importer) Close() {
+	im.state.Close()
+	if im.io != nil {
+		im.io.Close()
+	}
+}
+
+// Status is what was imported so far. It may be called by other goroutines.
+func (im *Importer) Status() Result {
+	if r := im.status.Load(); r != nil {
+		return *r
+	}
+	return Result{}
+}
+
+// Run imports all operations that r reads. Where it returns an error, the versions that were finalized
+// before (Status) are kept, and nothing of the one that it happened in.
+//
+// A line that can't be read ends the version before it where it is a line of another version, or where
+// the line after it is none of the same; a line whose version can't be read, in between lines of one
+// version, is taken to be of that.
+func (im *Importer) Run(ctx context.Context, r *ndjson.Reader) error {
+	for {
+		op, err := r.Next()
+		var bad *ndjson.LineError
+		switch {
+		case errors.Is(err, io.EOF):
+			return im.finish(ctx)
+		case errors.As(err, &bad):
+			return im.endBefore(ctx, bad, im.belongs(bad, r))
+		case err != nil:
+			return err
+		}
+		if err := im.follows(op.Version); err != nil {
+			return im.endBefore(ctx, &ndjson.LineError{Line: r.Line(), Err: err}, false)
+		}
+		if im.begun && op.Version != im.current {
+			if err := im.finish(ctx); err != nil {
+				return err
+			}
+		}
+		if err := im.apply(ctx, op); err != nil {
+			if errors.Is(err, db.ErrLimitExceeded) {
+				return &ndjson.LineError{Line: r.Line(), Err: err}
+			}
+			return fmt.Errorf("line %d: %w", r.Line(), err)
+		}
+	}
+}
+
+// belongs says whether a line that can't be read is one of the present version.
+func (im *Importer) belongs(bad *ndjson.LineError, r *ndjson.Reader) bool {
+	if bad.Readable {
+		return bad.Version == im.current
+	}
+	op, err := r.Next()
+	return err == nil && op.Version == im.current
+}
+
+// endBefore ends the import at a line, with the present version kept unless the line is one of it.
+func (im *Importer) endBefore(ctx context.Context, bad *ndjson.LineError, belongs bool) error {
+	if im.begun && !belongs {
+		if err := im.finish(ctx); err != nil {
+			return errors.Join(bad, err)
+		}
+	}
+	return bad
+}
+
+// follows says why an operation of this version can't come now.
+func (im *Importer) follows(version uint64) error {
+	switch {
+	case !im.begun && im.anyVersion:
+		return nil
+	case !im.begun && version < im.next:
+		return fmt.Errorf("version %d is there already: the database goes up to version %d, so the input has to begin with version %d",
+			version, im.next-1, im.next)
+	case !im.begun && version > im.next:
+		return fmt.Errorf("version %d does not follow: the database goes up to version %d, so the input has to begin with version %d",
+			version, im.next-1, im.next)
+	case !im.begun || version == im.current:
+		return nil
+	case version < im.current:
+		return fmt.Errorf("version %d comes after version %d: the operations of a version stand together, and versions ascend", version, im.current)
+	case version-im.current > 1:
+		return fmt.Errorf("version %d comes after version %d: versions ascend by one", version, im.current)
+	default:
+		return nil
+	}
+}
+
+// apply makes one change.
+func (im *Importer) apply(ctx context.Context, op ndjson.Operation) error {
+	im.current, im.begun = op.Version, true
+	im.pending++
+	tree := im.state
+	if op.Type == node.RootTypeIO {
+		if im.io == nil {
+			im.io = mkvs.New(im.ndb, node.RootTypeIO)
+		}
+		tree = im.io
+	}
+	if op.Value == nil {
+		return tree.Remove(ctx, op.Key)
+	}
+	return tree.Insert(ctx, op.Key, op.Value)
+}
+
+// finish commits and finalizes the present version, where there is one.
+func (im *Importer) finish(ctx context.Context) error {
+	if !im.begun {
+		return nil
+	}
+	roots, err := im.commit(ctx)
+	if err != nil {
+		return fmt.Errorf("version %d: %w", im.current, err)
+	}
+	if im.result.Versions == 0 {
+		im.result.First = im.current
+	}
+	im.result.Versions++
+	im.result.Last = im.current
+	im.result.Operations += im.pending
+	im.result.Roots = roots
+	done := im.result
+	im.status.Store(&done)
+	im.begun, im.anyVersion, im.pending = false, false, 0
+	im.next = im.current + 1
+	im.finalized(im.current)
+	return nil
+}
+
+func (im *Importer) commit(ctx context.Context) ([]node.Root, error) {
+	root := func(t node.RootType, h hash.Hash) node.Root {
+		return node.Root{Namespace: im.namespace, Version: im.current, Type: t, Hash: h}
+	}
+	_, h, err := im.state.Commit(ctx, im.namespace, im.current)
+	if err != nil {
+		return nil, fmt.Errorf("committing the state: %w", err)
+	}
+	roots := []node.Root{root(node.RootTypeState, h)}
+	if im.io != nil {
+		if _, h, err = im.io.Commit(ctx, im.namespace, im.current); err != nil {
+			return nil, fmt.Errorf("committing the IO root: %w", err)
+		}
+		roots = append(roots, root(node.RootTypeIO, h))
+		im.io.Close()
+		im.io = nil
+	}
+	if err := im.ndb.Finalize(ctx, roots); err != nil {
+		return nil, fmt.Errorf("finalizing: %w", err)
+	}
+	return roots, nil
+}

@@ -1,0 +1,257 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// abortTimeout is how long removing a restore that failed may take.
+const abortTimeout = time.Minute
+
+// ErrNotOlder is returned for a database that has the version, or a later one, already.
+var ErrNotOlder = errors.New("the database is not older than the checkpoint")
+
+// Progress is how far a restore has come. Its numbers are for other goroutines to read.
+type Progress struct {
+	Chunks atomic.Int64
+	Bytes  atomic.Int64
+}
+
+// Outcome is what a restore did.
+type Outcome struct {
+	// AlreadyThere says that the version was finalized with these very roots, and nothing was done.
+	AlreadyThere bool
+	// Resumed is the number of chunks that an earlier run had restored.
+	Resumed int
+	// Discarded says that what an earlier restore of something else had left was removed.
+	Discarded bool
+}
+
+// Run restores what the plan says into ndb, and finalizes it. Nothing of it is visible before that.
+//
+// Where the checkpoint turns out to be bad, what was written is removed. Where something else ends the
+// restore (the context, the disk, the database's process), it is kept, and a later run goes on with it.
+func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (Outcome, error) {
+	var outcome Outcome
+	roots := plan.Roots()
+	there, err := alreadyThere(ctx, ndb, plan.Version, roots)
+	if there || err != nil {
+		outcome.AlreadyThere = there
+		return outcome, err
+	}
+	if outcome.Discarded, err = discardOther(ctx, ndb, plan); err != nil {
+		return outcome, err
+	}
+	outcome.Resumed, err = restoreAll(ctx, ndb, plan, progress, logger)
+	if errors.Is(err, checkpoint.ErrRestoreAlreadyInProgress) {
+		// The same root, of a checkpoint that was cut otherwise.
+		if err := ndb.AbortMultipart(ctx); err != nil {
+			return outcome, fmt.Errorf("removing an unfinished restore of version %d: %w", plan.Version, err)
+		}
+		outcome.Discarded = true
+		outcome.Resumed, err = restoreAll(ctx, ndb, plan, progress, logger)
+	}
+	if err != nil {
+		return outcome, failed(ctx, ndb, err)
+	}
+	if err := ndb.Finalize(ctx, roots); err != nil {
+		return outcome, fmt.Errorf("finalizing version %d: %w", plan.Version, err)
+	}
+	return outcome, nil
+}
+
+// restoreAll restores all roots into one multipart insert, and returns how many chunks were there
+// already.
+func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (resumed int, err error) {
+	progress.Chunks.Store(0)
+	progress.Bytes.Store(0)
+	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger))
+	if err != nil {
+		return 0, err
+	}
+	for i := range plan.Sources {
+		there, err := restoreRoot(ctx, restorer, &plan.Sources[i], progress)
+		resumed += there
+		if err != nil {
+			return resumed, err
+		}
+	}
+	return resumed, nil
+}
+
+// alreadyThere says whether the version is finalized with these roots. It is ErrNotOlder where the
+// database is at the version or beyond otherwise.
+func alreadyThere(ctx context.Context, ndb db.NodeDB, version uint64, roots []node.Root) (bool, error) {
+	latest, exists, err := ndb.GetLatestVersion(ctx)
+	if err != nil {
+		return false, fmt.Errorf("asking for the latest version: %w", err)
+	}
+	if !exists || latest < version {
+		return false, nil
+	}
+	finalized, err := ndb.GetRootsForVersion(ctx, version)
+	if err != nil && !errors.Is(err, db.ErrVersionPruned) {
+		return false, fmt.Errorf("asking for the roots of version %d: %w", version, err)
+	}
+	if len(finalized) > 0 && sameTrees(finalized, roots) {
+		return true, nil
+	}
+	return false, fmt.Errorf("%w: it is at version %d, and the checkpoint is of version %d", ErrNotOlder, latest, version)
+}
+
+// sameTrees says whether both are the same roots. An empty root is as good as none.
+func sameTrees(a, b []node.Root) bool {
+	full := func(roots []node.Root) []node.Root {
+		roots = slices.DeleteFunc(slices.Clone(roots), func(r node.Root) bool { return r.IsEmpty() })
+		slices.SortFunc(roots, func(x, y node.Root) int { return int(x.Type) - int(y.Type) })
+		return roots
+	}
+	return slices.Equal(full(a), full(b))
+}
+
+// discardOther removes an open multipart insert that is not a part of the plan: no other process works
+// on it, because that would hold the database.
+func discardOther(ctx context.Context, ndb db.NodeDB, plan *Plan) (bool, error) {
+	open, err := ndb.Multipart(ctx)
+	if err != nil {
+		return false, fmt.Errorf("asking for an unfinished restore: %w", err)
+	}
+	if open == nil || open.Version == plan.Version && !slices.ContainsFunc(open.Roots, func(r db.MultipartRoot) bool {
+		return !slices.ContainsFunc(plan.Sources, func(s Source) bool {
+			return s.Metadata.Root == r.Root && uint64(len(s.Metadata.Chunks)) == r.Chunks
+		})
+	}) {
+		return false, nil
+	}
+	if err := ndb.AbortMultipart(ctx); err != nil {
+		return false, fmt.Errorf("removing an unfinished restore of version %d: %w", open.Version, err)
+	}
+	return true, nil
+}
+
+// restoreRoot restores one root, chunks side by side, and returns how many of them were there already.
+func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, progress *Progress) (resumed int, err error) {
+	if err := restorer.StartRestore(ctx, s.Metadata); err != nil {
+		return 0, err
+	}
+	pending := pendingChunks(restorer, s.Metadata)
+	resumed = len(s.Metadata.Chunks) - len(pending)
+	progress.Chunks.Add(int64(resumed))
+
+	var complete atomic.Bool
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, index := range pending {
+		if groupCtx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			done, bytes, err := restoreChunk(groupCtx, restorer, s, index)
+			if err != nil {
+				return err
+			}
+			progress.Chunks.Add(1)
+			progress.Bytes.Add(bytes)
+			if done {
+				complete.Store(true)
+			}
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return resumed, err
+	}
+	if err := ctx.Err(); err != nil {
+		return resumed, err
+	}
+	if !complete.Load() {
+		return resumed, fmt.Errorf("restoring %s: all chunks are in, but the restore is not complete", s.Metadata.Root)
+	}
+	return resumed, nil
+}
+
+// pendingChunks returns the chunks that are to be restored yet.
+func pendingChunks(restorer checkpoint.Restorer, m *checkpoint.Metadata) []uint64 {
+	if p, ok := restorer.(checkpoint.Progress); ok {
+		return p.PendingChunks()
+	}
+	all := make([]uint64, len(m.Chunks))
+	for i := range all {
+		all[i] = uint64(i)
+	}
+	return all
+}
+
+func restoreChunk(ctx context.Context, restorer checkpoint.Restorer, s *Source, index uint64) (done bool, bytes int64, err error) {
+	f, err := os.Open(s.chunk(index))
+	if err != nil {
+		return false, 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return false, 0, err
+	}
+	done, err = restorer.RestoreChunk(ctx, index, f)
+	return done, info.Size(), err
+}
+
+// failed is the end of a restore that did not work: where another run can't go on with what is there,
+// it is removed.
+func failed(ctx context.Context, ndb db.NodeDB, err error) error {
+	if resumable(ctx, err) {
+		return &KeptError{err}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	if aborted := ndb.AbortMultipart(ctx); aborted != nil {
+		return errors.Join(err, fmt.Errorf("removing what was restored: %w", aborted))
+	}
+	return err
+}
+
+// resumable says whether the same restore can work later.
+func resumable(ctx context.Context, err error) bool {
+	if ctx.Err() != nil {
+		return true
+	}
+	for _, bad := range []error{
+		checkpoint.ErrChunkCorrupted,
+		checkpoint.ErrChunkProofVerificationFailed,
+		checkpoint.ErrChunkNotFound,
+		checkpoint.ErrLimitExceeded,
+		checkpoint.ErrMalformedMetadata,
+		checkpoint.ErrDamaged,
+		checkpoint.ErrRestoreAlreadyInProgress,
+		db.ErrBadNamespace,
+		db.ErrLimitExceeded,
+		os.ErrNotExist,
+	} {
+		if errors.Is(err, bad) {
+			return false
+		}
+	}
+	return true
+}
+
+// KeptError is an error after which what was restored so far is kept for a later run.
+type KeptError struct{ err error }
+
+// Error returns the error's text.
+func (e *KeptError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error.
+func (e *KeptError) Unwrap() error { return e.err }
