@@ -96,6 +96,12 @@ func (h *History) Commit(branch string, merge ...string) {
 	}
 }
 
+// CommitOnto begins a commit onto a branch, after one that is in the repository already.
+func (h *History) CommitOnto(branch, parent string) {
+	h.Commit(branch)
+	fmt.Fprintf(&h.buf, "from %s\n", parent)
+}
+
 // Put sets a file of the commit that was begun. In the place of a directory it replaces what is in there,
 // and the other way round.
 func (h *History) Put(mode, path string, content []byte) {
