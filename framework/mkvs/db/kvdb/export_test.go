@@ -1,0 +1,70 @@
+package kvdb
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// LiveEntries returns, for all entries that are stored and not marked dead, root type, address and
+// position as a text.
+func LiveEntries(ctx context.Context, ndb db.NodeDB) (map[string]bool, error) {
+	d := ndb.(*DB)
+	s, err := d.snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	live := make(map[string]bool)
+	for t := node.RootTypeState; t <= node.RootTypeMax; t++ {
+		c := s.Cursor()
+		prefix := kindBlock | byte(t)
+		for ok := c.Seek([]byte{prefix}); ok && c.Key()[0] == prefix; ok = c.Next() {
+			b, reason := openBlock(c.Key(), c.Value())
+			if reason != "" {
+				return nil, fmt.Errorf("block %x: %s", c.Key(), reason)
+			}
+			a, _, _ := addressOfKey(c.Key())
+			deadKey := append([]byte(nil), c.Key()...)
+			deadKey[0] = kindDead | byte(t)
+			stored, err := getOrNil(s, deadKey)
+			if err != nil {
+				return nil, err
+			}
+			slots := d.deadSlots(&b, deadKey, stored)
+			for i := range b.n {
+				suffix, _, _ := b.entry(i)
+				if slots[i/8]&(1<<(i%8)) == 0 {
+					live[EntryName(t, a, append(append(node.Position{}, b.shared...), suffix...))] = true
+				}
+			}
+		}
+		if err := c.Close(); err != nil {
+			return nil, err
+		}
+	}
+	return live, nil
+}
+
+// EntryName is the text for an entry in LiveEntries.
+func EntryName(t node.RootType, a node.Address, p node.Position) string {
+	return fmt.Sprintf("%s %s %s", t, a, p)
+}
+
+// KindCounts returns the number of keys of each kind and root type.
+func KindCounts(ctx context.Context, ndb db.NodeDB) (map[byte]int, error) {
+	s, err := ndb.(*DB).snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	c := s.Cursor()
+	defer c.Close()
+	counts := make(map[byte]int)
+	for ok := c.Seek([]byte{0}); ok; ok = c.Next() {
+		counts[c.Key()[0]]++
+	}
+	return counts, c.Err()
+}
