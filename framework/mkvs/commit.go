@@ -96,7 +96,20 @@ func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, e
 		defer cancel()
 		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, errors.Join(err, batch.Abort(abortCtx)))
 	}
-	t.settle(root, rootAddress, written)
+	if len(written) == 0 {
+		t.settle(root, rootAddress, nil)
+		return log, nil
+	}
+	// The root may have been there already: committed by somebody else, or by a run that ended before it
+	// was finalized. Then its nodes are those of that batch, and this one's are gone (clause DB34).
+	counts, err := t.ndb.RootAddress(ctx, root)
+	if err != nil {
+		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, err)
+	}
+	t.settle(root, counts, written)
+	if counts != rootAddress {
+		t.revert()
+	}
 	return log, nil
 }
 
@@ -136,7 +149,8 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, log writelog.WriteLog,
 // writeLogPart is how many changes are given to a batch at once.
 const writeLogPart = 1024
 
-// revert goes back to the base, which the tree has the same hash as: what was changed was changed back.
+// revert goes back to the base, which the tree has the same hash as: what was changed was changed back, or
+// is stored elsewhere than this tree put it.
 func (t *Tree) revert() {
 	t.root = basePointer(t.base, t.baseAddress)
 	t.removed, t.cached = nil, 0

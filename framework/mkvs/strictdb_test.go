@@ -352,8 +352,12 @@ func (b *strictBatch) Commit(ctx context.Context, root node.Root, rootAddress no
 		return err
 	}
 	b.over = true
+	if _, there := b.s.roots[root]; there {
+		b.s.entries = old // the batch leaves nothing: DB34
+		return nil
+	}
 	b.s.logs[root] = b.log
-	if _, there := b.s.roots[root]; !there && !root.IsEmpty() {
+	if !root.IsEmpty() {
 		b.s.roots[root] = rootAddress
 	}
 	return nil
