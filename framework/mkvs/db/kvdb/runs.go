@@ -81,7 +81,7 @@ func (r *runs) pack(emit func(entries []entry, shared int) error) error {
 		large = append(large, open)
 		open = nil
 	}
-	if err := r.packAll(large, emit); err != nil {
+	if err := r.packAll(large, false, emit); err != nil {
 		return err
 	}
 	// What is kept moves to fresh memory, so that the rest can be used again.
@@ -113,7 +113,7 @@ func (r *runs) packRest(emit func(entries []entry, shared int) error) error {
 		all = append(all, r.entries[from:to])
 		from = to
 	}
-	if err := r.packAll(all, emit); err != nil {
+	if err := r.packAll(all, true, emit); err != nil {
 		return err
 	}
 	*r = runs{packed: r.packed}
@@ -127,8 +127,9 @@ func sizeOf(run []entry) (size int) {
 	return size
 }
 
-// packAll packs whole runs, in the order of their positions.
-func (r *runs) packAll(all [][]entry, emit func(entries []entry, shared int) error) error {
+// packAll packs whole runs, in the order of their positions. Only the last ones may be joined: before,
+// another run can still come between two.
+func (r *runs) packAll(all [][]entry, join bool, emit func(entries []entry, shared int) error) error {
 	slices.SortFunc(all, func(a, b []entry) int { return a[0].position.Compare(b[0].position) })
 	spans := make([]span, 0, len(all))
 	flush := func() error {
@@ -146,7 +147,7 @@ func (r *runs) packAll(all [][]entry, emit func(entries []entry, shared int) err
 			if before.last.Compare(s.first) >= 0 {
 				return fmt.Errorf("%w: runs overlap at position %s", db.ErrMalformed, s.first)
 			}
-			if r.between(before.last, s.first) {
+			if !join || r.between(before.last, s.first) {
 				if err := flush(); err != nil {
 					return err
 				}
