@@ -96,7 +96,7 @@ func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, e
 		defer cancel()
 		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, errors.Join(err, batch.Abort(abortCtx)))
 	}
-	if len(written) == 0 {
+	if root.IsEmpty() {
 		t.settle(root, rootAddress, nil)
 		return log, nil
 	}

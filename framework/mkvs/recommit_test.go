@@ -44,3 +44,24 @@ func TestCommitWhatIsThereAlready(t *testing.T) {
 		t.Errorf("the next version holds %q, want %q", got, want)
 	}
 }
+
+// The same holds for a tree that is unchanged where the root that is there was made otherwise.
+func TestCommitUnchangedWhatIsThereAlready(t *testing.T) {
+	ndb := newStrictDB()
+	kept := mkvs.New(ndb, node.RootTypeState)
+	fresh := mkvs.New(ndb, node.RootTypeState)
+	for i := range 20 {
+		insert(t, kept, fmt.Sprint("key", i), "1")
+		insert(t, fresh, fmt.Sprint("key", i), "1")
+	}
+	commit(t, kept, 1)
+	_, root := commit(t, fresh, 2)
+	if _, again := commit(t, kept, 2); again != root {
+		t.Fatalf("root %s, then %s", root, again)
+	}
+	insert(t, kept, "key3", "2")
+	_, next := commit(t, kept, 3) // strictDB holds what it removes against what the root at version 2 reaches
+	if got, want := contents(t, mkvs.NewWithRoot(ndb, next)), contents(t, kept); got != want {
+		t.Errorf("the next version holds %q, want %q", got, want)
+	}
+}
