@@ -54,6 +54,7 @@ type completion struct {
 	out     part
 	packer  packer
 	entries arena
+	record  []byte
 	// stack holds the spine's nodes to visit; path is as in walk.
 	stack []pending
 	path  node.Key
@@ -206,16 +207,16 @@ func (c *completion) visit() error {
 }
 
 func (c *completion) pack(p node.Position, r *node.Record) error {
-	b := c.entries.grow(len(p) + len(r.Encoding) + 2*(hash.Size+16) + 1)
-	k := len(p)
-	b = c.entries.keep(node.AppendInternalRecord(append(b, p...), r.Encoding, c.spine, &r.Children))
-	e := entry{node.Position(b[:k:k]), b[k:]}
-	if !c.packer.fits(e) {
+	// The entry is made in scratch memory: putBlock gives up that of the entries gathered so far.
+	c.record = node.AppendInternalRecord(c.record[:0], r.Encoding, c.spine, &r.Children)
+	if !c.packer.fits(entry{p, c.record}) {
 		if err := c.putBlock(); err != nil {
 			return err
 		}
 	}
-	c.packer.add(e)
+	k := len(p)
+	b := c.entries.keep(append(append(c.entries.grow(k+len(c.record)), p...), c.record...))
+	c.packer.add(entry{node.Position(b[:k:k]), b[k:]})
 	return nil
 }
 
