@@ -75,7 +75,7 @@ func (s *store) commit(ctx context.Context, f *file, ops []kv.Op) error {
 	}
 	id := tx.ID()
 	if err := tx.Commit(); err != nil {
-		return s.failed(f, id, fmt.Errorf("bbolt: %w", err))
+		return s.failed(f, id, fmt.Errorf("bbolt: %w", withCause(err)))
 	}
 	return nil
 }

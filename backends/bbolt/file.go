@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"runtime/debug"
+	"strings"
+	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -142,6 +144,23 @@ func (f *file) liveBytes() (live int64, err error) {
 	})
 	return live, err
 }
+
+// withCause gives an error of the engine back the identity of its cause, where the engine has made mere
+// text of it (it does when the file can't grow).
+func withCause(err error) error {
+	for _, cause := range []syscall.Errno{syscall.ENOSPC, syscall.EFBIG, syscall.EDQUOT, syscall.EIO} {
+		if !errors.Is(err, cause) && strings.HasSuffix(err.Error(), ": "+cause.Error()) {
+			return &causedError{err, cause}
+		}
+	}
+	return err
+}
+
+// causedError is an error with the text of one and the identity of two.
+type causedError struct{ err, cause error }
+
+func (e *causedError) Error() string   { return e.err.Error() }
+func (e *causedError) Unwrap() []error { return []error{e.err, e.cause} }
 
 // guard is called with defer around every use of the engine, as defer guard(&err)(). The engine panics
 // where a page is not what it should be, and the mapping faults where a page can't be read or an offset

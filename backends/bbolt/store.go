@@ -179,7 +179,8 @@ func (s *store) Close() error {
 	f, broken := s.current, s.broken
 	s.mu.Unlock()
 
-	s.writing <- struct{}{} // for good: a batch that is being applied comes to its end
+	s.writing <- struct{}{} // a batch that is being applied comes to its end
+	defer s.unlockWriting()
 	var err error
 	if broken != nil {
 		// The engine may have kept its locks where it panicked. The file's own goes with the descriptor.

@@ -17,9 +17,11 @@ const progressEvery = 100 * time.Millisecond
 // can't be told to stop: where the context ends, Compact returns and the merging goes on by itself,
 // until it is done or the store is closed.
 func (s *store) Compact(ctx context.Context, progress func(done, total int64)) error {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return err
 	}
+	files := s.files
+	s.mu.RUnlock()
 	if s.readOnly {
 		return kv.ErrReadOnly
 	}
@@ -27,14 +29,14 @@ func (s *store) Compact(ctx context.Context, progress func(done, total int64)) e
 	if err != nil {
 		return err
 	}
-	written := s.written()
+	written := files.written()
 	tell := func(done int64) {
 		if progress != nil {
 			progress(min(done, size.Live), size.Live)
 		}
 	}
 	tell(0)
-	finished, err := s.startCompaction()
+	finished, err := s.startCompaction(ctx)
 	if err != nil {
 		return err
 	}
@@ -50,32 +52,31 @@ func (s *store) Compact(ctx context.Context, progress func(done, total int64)) e
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
-			tell(s.written() - written)
+			tell(files.written() - written)
 		}
 	}
 }
 
 // startCompaction begins a compaction that Close waits for, and so not after Close.
-func (s *store) startCompaction() (<-chan error, error) {
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if s.closed.Load() {
-		return nil, kv.ErrClosed
+func (s *store) startCompaction(ctx context.Context) (<-chan error, error) {
+	if err := s.enter(ctx); err != nil {
+		return nil, err
 	}
-	finished := make(chan error, 1)
-	s.compacting.Go(func() { finished <- s.compactAll() })
+	defer s.mu.RUnlock()
+	files, finished := s.files, make(chan error, 1)
+	s.compacting.Go(func() { finished <- files.compact() })
 	return finished, nil
 }
 
-func (s *store) compactAll() (err error) {
+func (f *files) compact() (err error) {
 	defer guard(&err)()
-	return convert(s.files.db.CompactRange(util.Range{}))
+	return convert(f.db.CompactRange(util.Range{}))
 }
 
 // written is what the engine has written since it was opened, in bytes.
-func (s *store) written() int64 {
+func (f *files) written() int64 {
 	var stats leveldb.DBStats
-	if s.files.db.Stats(&stats) != nil {
+	if f.db.Stats(&stats) != nil {
 		return 0
 	}
 	return int64(stats.IOWrite)

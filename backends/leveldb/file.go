@@ -21,8 +21,8 @@ import (
 
 // files is the engine's directory and its lock, with the database in it.
 type files struct {
-	storage storage.Storage
-	db      *leveldb.DB
+	journals *journals
+	db       *leveldb.DB
 }
 
 // openFiles opens the engine's own directory, which nobody else may look into: the engine makes its
@@ -36,13 +36,14 @@ func openFiles(dir string, o *opt.Options) (_ *files, err error) {
 		// The engine would make this file, also for reading.
 		return nil, fmt.Errorf("leveldb: no database to read: %w", err)
 	}
-	st, err := storage.OpenFile(dir, o.ReadOnly)
+	under, err := storage.OpenFile(dir, o.ReadOnly)
 	if err != nil {
 		if isHeld(err) {
 			return nil, fmt.Errorf("leveldb: %s: %w", dir, storedir.ErrHeld)
 		}
 		return nil, fmt.Errorf("leveldb: %s: %w", dir, err)
 	}
+	st := &journals{Storage: under}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, st.Close())
@@ -61,7 +62,7 @@ func openFiles(dir string, o *opt.Options) (_ *files, err error) {
 
 // close waits for the engine's goroutines and gives up its lock.
 func (f *files) close() error {
-	return errors.Join(convert(f.db.Close()), f.storage.Close())
+	return errors.Join(convert(f.db.Close()), f.journals.Close())
 }
 
 func makePrivateDir(dir string) error {

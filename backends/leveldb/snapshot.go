@@ -7,7 +7,10 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 )
 
-type snapshot struct{ snap *leveldb.Snapshot }
+type snapshot struct {
+	store *store
+	snap  *leveldb.Snapshot // nil when it is closed
+}
 
 // Get returns a copy.
 func (s *snapshot) Get(key []byte) (value []byte, err error) {
@@ -36,6 +39,7 @@ func (s *snapshot) Close() error {
 	if s.snap != nil {
 		s.snap.Release()
 		s.snap = nil
+		s.store.snapshots.Add(-1)
 	}
 	return nil
 }

@@ -26,18 +26,22 @@ const (
 type store struct {
 	dir      *storedir.Dir
 	path     string
+	options  *opt.Options
 	readOnly bool
-	files    *files
 
-	closed atomic.Bool
-	// compacting counts the goroutines that wait for the engine's compactions.
+	// mu is held for writing where the engine is opened or closed, and for reading while it is called.
+	mu     sync.RWMutex
+	closed bool
+	files  *files // nil where a repair got stuck
+	// unclean is why a batch failed that is still in the journal, in part or as a whole.
+	unclean error
+
+	// snapshots counts those that are open, compacting the goroutines that wait for the engine.
+	snapshots  atomic.Int64
 	compacting sync.WaitGroup
 
-	// writing is held while a batch is applied; the rest belongs to it.
-	writing sync.Mutex
-	batch   leveldb.Batch
-	// unclean is set where a batch failed and may still be in the journal.
-	unclean bool
+	// batch belongs to Apply, of which only one runs at a time.
+	batch leveldb.Batch
 }
 
 // OpenStore opens the store in cfg.Dir; of the config, it looks at Dir, ReadOnly, LockWait and
@@ -47,7 +51,7 @@ func OpenStore(ctx context.Context, cfg *db.Config) (kv.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &store{path: filepath.Join(cfg.Dir, dirName), readOnly: cfg.ReadOnly}
+	s := &store{path: filepath.Join(cfg.Dir, dirName), options: o, readOnly: cfg.ReadOnly}
 	s.dir, err = storedir.Open(ctx, storedir.Options{
 		Path: cfg.Dir, Kind: Name, Format: format, ReadOnly: cfg.ReadOnly, LockWait: cfg.LockWait,
 		Open: func(context.Context) (err error) {
@@ -71,29 +75,46 @@ func (s *store) Limits() kv.Limits {
 	}
 }
 
-func (s *store) usable(ctx context.Context) error {
-	if s.closed.Load() {
+// enter is called at the start of each method, and mu.RUnlock at its end where enter returned nil.
+func (s *store) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return s.closedOr(err)
+	}
+	s.mu.RLock()
+	switch {
+	case s.closed:
+		s.mu.RUnlock()
+		return kv.ErrClosed
+	case s.files == nil:
+		err := s.unclean
+		s.mu.RUnlock()
+		return err
+	}
+	return nil
+}
+
+// closedOr returns err, or ErrClosed from a store that is closed.
+func (s *store) closedOr(err error) error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
 		return kv.ErrClosed
 	}
-	return ctx.Err()
+	return err
 }
 
 // Apply writes one record of the journal, with an fsync whether sync is set or not. Without it, a loss
 // of power could leave a hole in the journal with later records behind it, so that not the last batches
 // are lost but one between others.
 func (s *store) Apply(ctx context.Context, batch *kv.Batch, _ bool) (err error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enterClean(ctx); err != nil {
 		return err
 	}
+	defer s.mu.RUnlock()
 	if s.readOnly {
 		return kv.ErrReadOnly
 	}
 	if err := checkLimits(batch); err != nil {
-		return err
-	}
-	s.writing.Lock()
-	defer s.writing.Unlock()
-	if err := s.clean(); err != nil {
 		return err
 	}
 	s.fill(batch)
@@ -101,11 +122,32 @@ func (s *store) Apply(ctx context.Context, batch *kv.Batch, _ bool) (err error) 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.write(); err != nil {
-		s.unclean = true
-		return errors.Join(err, s.clean())
+	s.files.journals.begin()
+	err = s.write()
+	if err == nil {
+		return nil
 	}
-	return nil
+	switch touched, safe := s.files.journals.outcome(); {
+	case safe:
+		// What failed is the preparation for the next batch, which will meet it again.
+		return nil
+	case touched:
+		s.unclean = err // only Apply looks at it while files is there
+	}
+	return err
+}
+
+// enterClean is enter for what writes: it repairs the store where that has to be.
+func (s *store) enterClean(ctx context.Context) error {
+	s.mu.Lock()
+	if s.unclean != nil && !s.closed && ctx.Err() == nil {
+		if err := s.repair(); err != nil {
+			s.mu.Unlock()
+			return err
+		}
+	}
+	s.mu.Unlock()
+	return s.enter(ctx)
 }
 
 func checkLimits(batch *kv.Batch) error {
@@ -141,45 +183,37 @@ func (s *store) write() (err error) {
 	return convert(s.files.db.Write(&s.batch, &opt.WriteOptions{Sync: true}))
 }
 
-// clean gets rid of what a failed batch may have left in the journal, where the next one would come
-// after it and both be found at the next open: opening one of the engine's transactions writes the
-// memory's content as a table and begins a new journal.
-func (s *store) clean() (err error) {
-	if !s.unclean {
-		return nil
-	}
-	defer guard(&err)()
-	tr, err := s.files.db.OpenTransaction()
-	if err != nil {
-		return fmt.Errorf("after a batch that failed: %w", convert(err))
-	}
-	tr.Discard()
-	s.unclean = false
-	return nil
-}
-
 func (s *store) Snapshot(ctx context.Context) (_ kv.Snapshot, err error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return nil, err
 	}
+	defer s.mu.RUnlock()
 	defer guard(&err)()
 	snap, err := s.files.db.GetSnapshot()
 	if err != nil {
 		return nil, convert(err)
 	}
-	return &snapshot{snap: snap}, nil
+	s.snapshots.Add(1)
+	return &snapshot{store: s, snap: snap}, nil
 }
 
 // Sync has nothing left to do: batches are safe when they are applied, and what was found at the open
 // was written anew and synced by it.
-func (s *store) Sync(ctx context.Context) error { return s.usable(ctx) }
+func (s *store) Sync(ctx context.Context) error {
+	if err := s.enter(ctx); err != nil {
+		return err
+	}
+	s.mu.RUnlock()
+	return nil
+}
 
 // Size takes what lies in tables and journals as live, with what was overwritten and is not merged away
 // yet.
 func (s *store) Size(ctx context.Context) (kv.Size, error) {
-	if err := s.usable(ctx); err != nil {
+	if err := s.enter(ctx); err != nil {
 		return kv.Size{}, err
 	}
+	defer s.mu.RUnlock()
 	var stats leveldb.DBStats
 	if err := s.files.db.Stats(&stats); err != nil {
 		return kv.Size{}, convert(err)
@@ -197,16 +231,20 @@ func (s *store) Size(ctx context.Context) (kv.Size, error) {
 
 // Close ends what the engine does in the background and gives up the directory.
 func (s *store) Close() error {
-	if s.closed.Swap(true) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
 		return kv.ErrClosed
 	}
-	s.writing.Lock() // a batch that is being applied comes to its end
-	defer s.writing.Unlock()
+	s.closed = true
 	var err error
-	if !s.readOnly {
-		err = s.clean()
+	switch {
+	case s.files == nil:
+	case s.unclean != nil:
+		err = s.files.closeCut(s.path)
+	default:
+		err = s.files.close()
 	}
-	err = errors.Join(err, s.files.close())
 	s.compacting.Wait()
 	return errors.Join(err, s.dir.Close())
 }

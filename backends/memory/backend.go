@@ -29,8 +29,9 @@ func (factory) Name() string { return Name }
 
 // New makes a new, empty database. Of the config, Dir and LockWait mean nothing here.
 func (factory) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
-	if err := checkSettings(cfg.Settings); err != nil {
+	store, err := OpenStore(ctx, cfg)
+	if err != nil {
 		return nil, err
 	}
-	return kvdb.Open(ctx, OpenStore(cfg.ReadOnly), cfg, kvdb.Options{Backend: Name, BackendVersion: Version})
+	return kvdb.Open(ctx, store, cfg, kvdb.Options{Backend: Name, BackendVersion: Version})
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 )
 
@@ -29,9 +30,16 @@ type store struct {
 	closed bool
 }
 
-// OpenStore returns a new, empty store.
-func OpenStore(readOnly bool) kv.Store {
-	return &store{readOnly: readOnly, tree: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})}
+// OpenStore returns a new, empty store; of the config, it looks at ReadOnly and Settings. It is for those
+// who build on the store alone; New makes a whole database of it.
+func OpenStore(ctx context.Context, cfg *db.Config) (kv.Store, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := checkSettings(cfg.Settings); err != nil {
+		return nil, err
+	}
+	return &store{readOnly: cfg.ReadOnly, tree: btree.NewBTreeGOptions(less, btree.Options{NoLocks: true})}, nil
 }
 
 // Limits has no bounds: what fits in memory is taken.

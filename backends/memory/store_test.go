@@ -1,0 +1,14 @@
+package memory_test
+
+import (
+	"testing"
+
+	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/kvtest"
+)
+
+var storeHarness = kvtest.Harness{Open: memory.OpenStore}
+
+func TestMain(m *testing.M) { kvtest.Main(m, storeHarness) }
+
+func TestStore(t *testing.T) { kvtest.Run(t, storeHarness) }
