@@ -213,16 +213,19 @@ func restoreTag(m *Metadata) []byte {
 }
 
 func (r *restorer) AbortRestore(ctx context.Context) error {
+	// The restore ends here and now; that what it wrote is removed can take longer than ctx.
+	if s := r.session(); s != nil {
+		s.end()
+	}
 	release, err := r.hold(ctx)
 	if err != nil {
 		return err
 	}
 	defer release()
 	s := r.session()
-	if s == nil {
-		return nil
+	if s == nil || !s.isEnded() {
+		return nil // somebody else has removed it, and perhaps begun another one
 	}
-	s.end()
 	return r.clean(ctx, s)
 }
 
