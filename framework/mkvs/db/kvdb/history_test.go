@@ -2,6 +2,7 @@ package kvdb_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -23,6 +24,19 @@ type history struct {
 	ndb    db.NodeDB
 	m      *model
 	insert *tinsert
+	// before is what the model was before the last operation that was tried.
+	before *history
+}
+
+// op tries an operation and, where it has succeeded, tells the model. Where the store crashed it may
+// have: then the model says so, and before that it has not.
+func (h *history) op(do func() error, effect func()) error {
+	h.before = h.copyOf()
+	err := do()
+	if err == nil || errors.Is(err, errCrashed) {
+		effect()
+	}
+	return err
 }
 
 // tinsert is the multipart insert that is open.
@@ -91,33 +105,37 @@ func (h *history) commit(ctx context.Context, t tester) error {
 	default:
 		version = old.root.Version + 1
 	}
-	r, err := commit(ctx, t, h.rng, h.ndb, old, version, h.change(old.data))
-	if err != nil {
+	data := h.change(old.data)
+	var r *mroot
+	return h.op(func() (err error) {
+		r, err = commit(ctx, t, h.rng, h.ndb, old, version, data)
 		return err
-	}
-	if h.m.candidates[r.name()] == nil {
-		h.m.candidates[r.name()] = r
-	}
-	return nil
+	}, func() {
+		if r != nil && h.m.candidates[r.name()] == nil {
+			h.m.candidates[r.name()] = r
+		}
+	})
 }
 
 // abandon begins a batch and does not commit it.
 func (h *history) abandon(ctx context.Context, _ tester) error {
 	version := h.m.latest + 1
-	b, err := h.ndb.NewBatch(ctx, emptyRoot(version, node.RootTypeState), version)
-	if err != nil {
-		return err
-	}
-	tree := settle(build(randomContents(h.rng, 50)), nil, b.Address())
-	for _, n := range tree.stored() {
-		if err := b.Put(ctx, n.position, n.record()); err != nil {
+	return h.op(func() error {
+		b, err := h.ndb.NewBatch(ctx, emptyRoot(version, node.RootTypeState), version)
+		if err != nil {
 			return err
 		}
-	}
-	if h.rng.IntN(2) == 0 {
-		return b.Abort(ctx)
-	}
-	return nil
+		tree := settle(build(randomContents(h.rng, 50)), nil, b.Address())
+		for _, n := range tree.stored() {
+			if err := b.Put(ctx, n.position, n.record()); err != nil {
+				return err
+			}
+		}
+		if h.rng.IntN(2) == 0 {
+			return b.Abort(ctx)
+		}
+		return nil
+	}, func() {})
 }
 
 func (h *history) finalize(ctx context.Context, _ tester) error {
@@ -168,48 +186,47 @@ func (h *history) finalizeRoots(ctx context.Context, roots []*mroot) error {
 	for _, r := range roots {
 		names = append(names, r.root)
 	}
-	if err := h.ndb.Finalize(ctx, names); err != nil {
-		return err
-	}
-	if h.insert != nil && h.insert.version == names[0].Version {
-		h.insert = nil
-	}
-	h.m.finalize(roots)
-	return nil
+	return h.op(func() error { return h.ndb.Finalize(ctx, names) }, func() {
+		if h.insert != nil && h.insert.version == names[0].Version {
+			h.insert = nil
+		}
+		h.m.finalize(roots)
+	})
 }
 
 func (h *history) prune(ctx context.Context, t tester) error {
 	if !h.m.any || h.m.earliest == h.m.latest {
 		return nil
 	}
-	err := h.ndb.Prune(ctx, h.m.earliest)
 	if h.insert != nil {
-		wantErr(t, err, db.ErrMultipartInProgress)
+		wantErr(t, h.ndb.Prune(ctx, h.m.earliest), db.ErrMultipartInProgress)
 		return nil
 	}
-	if err == nil {
-		h.m.prune()
-	}
-	return err
+	return h.op(func() error { return h.ndb.Prune(ctx, h.m.earliest) }, h.m.prune)
 }
 
-func (h *history) compact(ctx context.Context, _ tester) error { return h.ndb.Compact(ctx, nil) }
+func (h *history) compact(ctx context.Context, _ tester) error {
+	return h.op(func() error { return h.ndb.Compact(ctx, nil) }, func() {})
+}
 
 func (h *history) reopen(ctx context.Context, t tester) (err error) {
 	if h.rng.IntN(3) > 0 { // as after a kill, otherwise: nobody closed it
 		must(t, h.ndb.Close(ctx))
 	}
-	h.ndb, err = openDB(ctx, h.store, nil)
-	return err
+	return h.op(func() error {
+		h.ndb, err = openDB(ctx, h.store, nil)
+		return err
+	}, func() {})
 }
 
 func (h *history) startRestore(ctx context.Context, _ tester) error {
 	if h.insert == nil {
 		version := h.m.latest + 1 + uint64(h.rng.IntN(4))
-		if err := h.ndb.StartMultipart(ctx, version); err != nil {
+		if err := h.op(func() error { return h.ndb.StartMultipart(ctx, version) }, func() {
+			h.insert = &tinsert{version: version}
+		}); err != nil {
 			return err
 		}
-		h.insert = &tinsert{version: version}
 	}
 	typ := node.RootTypeState
 	if h.rng.IntN(3) == 0 {
@@ -225,11 +242,11 @@ func (h *history) startRestore(ctx context.Context, _ tester) error {
 		}
 	}
 	chunks := cut(h.rng, tree, 1+h.rng.IntN(8))
-	if err := h.ndb.AddMultipartRoot(ctx, r.root, uint64(len(chunks)), []byte(r.root.String())); err != nil {
-		return err
-	}
-	h.insert.roots = append(h.insert.roots, &trestore{r: r, chunks: chunks, done: make(map[int]bool)})
-	return nil
+	return h.op(func() error {
+		return h.ndb.AddMultipartRoot(ctx, r.root, uint64(len(chunks)), []byte(r.root.String()))
+	}, func() {
+		h.insert.roots = append(h.insert.roots, &trestore{r: r, chunks: chunks, done: make(map[int]bool)})
+	})
 }
 
 func (h *history) restoreChunk(ctx context.Context, _ tester) error {
@@ -242,23 +259,34 @@ func (h *history) restoreChunk(ctx context.Context, _ tester) error {
 	}
 	for range 1 + h.rng.IntN(5) {
 		i := h.rng.IntN(len(tr.chunks))
+		if h.rng.IntN(4) > 0 {
+			if err := h.writeChunk(ctx, tr, i); err != nil {
+				return err
+			}
+			continue
+		}
+		if err := h.op(func() error { // begun, and not ended
+			w, err := h.ndb.NewChunk(ctx, tr.r.root, uint64(i))
+			if err != nil {
+				return err
+			}
+			return tr.chunks[i].put(ctx, w)
+		}, func() {}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (h *history) writeChunk(ctx context.Context, tr *trestore, i int) error {
+	return h.op(func() error {
 		w, err := h.ndb.NewChunk(ctx, tr.r.root, uint64(i))
 		if err != nil {
 			return err
 		}
 		tr.address = w.Address()
-		if h.rng.IntN(4) == 0 { // begun, and not ended
-			if err := tr.chunks[i].put(ctx, w); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := tr.chunks[i].write(ctx, h.ndb, tr.r.root, i); err != nil {
-			return err
-		}
-		tr.done[i] = true
-	}
-	return nil
+		return tr.chunks[i].write(ctx, h.ndb, tr.r.root, i)
+	}, func() { tr.done[i] = true })
 }
 
 func (h *history) completeRoot(ctx context.Context, t tester) error {
@@ -272,28 +300,20 @@ func (h *history) completeRoot(ctx context.Context, t tester) error {
 	if h.rng.IntN(2) == 0 {
 		for i := range tr.chunks {
 			if !tr.done[i] {
-				w, err := h.ndb.NewChunk(ctx, tr.r.root, uint64(i))
-				if err != nil {
+				if err := h.writeChunk(ctx, tr, i); err != nil {
 					return err
 				}
-				tr.address = w.Address()
-				if err := tr.chunks[i].write(ctx, h.ndb, tr.r.root, i); err != nil {
-					return err
-				}
-				tr.done[i] = true
 			}
 		}
 	}
-	err := h.ndb.CompleteRoot(ctx, tr.r.root)
 	if len(tr.done) < len(tr.chunks) {
-		wantErr(t, err, db.ErrNotComplete)
+		wantErr(t, h.ndb.CompleteRoot(ctx, tr.r.root), db.ErrNotComplete)
 		return nil
 	}
-	if err == nil {
+	return h.op(func() error { return h.ndb.CompleteRoot(ctx, tr.r.root) }, func() {
 		restored(tr.r.tree, tr.chunks, tr.address)
 		tr.complete = true
-	}
-	return err
+	})
 }
 
 func (h *history) abortRestore(ctx context.Context, _ tester) error {
@@ -301,17 +321,11 @@ func (h *history) abortRestore(ctx context.Context, _ tester) error {
 		return nil
 	}
 	if i := h.rng.IntN(len(h.insert.roots) + 1); i < len(h.insert.roots) {
-		if err := h.ndb.AbortRoot(ctx, h.insert.roots[i].r.root); err != nil {
-			return err
-		}
-		h.insert.roots = slices.Delete(h.insert.roots, i, i+1)
-		return nil
+		return h.op(func() error { return h.ndb.AbortRoot(ctx, h.insert.roots[i].r.root) }, func() {
+			h.insert.roots = slices.Delete(h.insert.roots, i, i+1)
+		})
 	}
-	if err := h.ndb.AbortMultipart(ctx); err != nil {
-		return err
-	}
-	h.insert = nil
-	return nil
+	return h.op(func() error { return h.ndb.AbortMultipart(ctx) }, func() { h.insert = nil })
 }
 
 func (h *history) finalizeRestore(ctx context.Context, _ tester) error {

@@ -223,30 +223,30 @@ func commit(ctx context.Context, t tester, rng *rand.Rand, ndb db.NodeDB, old *m
 	for _, run := range cuts {
 		for _, n := range run {
 			if err := b.Put(ctx, n.position, n.record()); err != nil {
-				return nil, errors.Join(err, b.Abort(ctx))
+				return r, errors.Join(err, b.Abort(ctx))
 			}
 		}
 		if err := b.EndRun(ctx); err != nil {
-			return nil, errors.Join(err, b.Abort(ctx))
+			return r, errors.Join(err, b.Abort(ctx))
 		}
 	}
 	for _, n := range old.tree.stored() {
 		if !kept[n] {
 			if err := b.Remove(ctx, n.address, n.position); err != nil {
-				return nil, errors.Join(err, b.Abort(ctx))
+				return r, errors.Join(err, b.Abort(ctx))
 			}
 		}
 	}
 	r.log = difference(old.data, data)
 	if err := b.PutWriteLog(ctx, r.log); err != nil {
-		return nil, errors.Join(err, b.Abort(ctx))
+		return r, errors.Join(err, b.Abort(ctx))
 	}
 	var at node.Address
 	if r.tree != nil {
 		at = r.tree.address
 	}
 	if err := b.Commit(ctx, r.root, at); err != nil {
-		return nil, errors.Join(err, b.Abort(ctx))
+		return r, errors.Join(err, b.Abort(ctx))
 	}
 	return r, nil
 }
