@@ -2,11 +2,13 @@ package leveldb
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/util"
 
+	"github.com/ckpt-project/ckpt/backends/internal/storedir"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 )
 
@@ -45,16 +47,52 @@ func (s *store) Compact(ctx context.Context, progress func(done, total int64)) e
 	for {
 		select {
 		case err := <-finished:
-			if err == nil {
-				tell(size.Live)
+			if err != nil {
+				return err
 			}
-			return err
+			tell(size.Live)
+			return s.awaitRemoval(ctx)
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-tick.C:
 			tell(files.written() - written)
 		}
 	}
+}
+
+// awaitRemoval waits until the tables that were merged are removed, which the engine does a moment later
+// and says to nobody. It doesn't wait long: iterators that are open keep tables.
+func (s *store) awaitRemoval(ctx context.Context) error {
+	const often, long = 5 * time.Millisecond, time.Second
+	tick := time.NewTicker(often)
+	defer tick.Stop()
+	for range int(long / often) {
+		if gone, err := s.onlyLiveTables(ctx); gone || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+func (s *store) onlyLiveTables(ctx context.Context) (bool, error) {
+	if err := s.enter(ctx); err != nil {
+		return false, err
+	}
+	defer s.mu.RUnlock()
+	var stats leveldb.DBStats
+	if err := s.files.db.Stats(&stats); err != nil {
+		return false, convert(err)
+	}
+	bytes, err := storedir.Bytes(s.path, "*.ldb")
+	if err != nil {
+		return false, fmt.Errorf("leveldb: %w", err)
+	}
+	return bytes <= stats.LevelSizes.Sum(), nil
 }
 
 // startCompaction begins a compaction that Close waits for, and so not after Close.
