@@ -171,7 +171,7 @@ func ParseRecord(b []byte, self Address) (r Record, err error) {
 }
 
 func (c *Child) parseEmbedded(b []byte) (rest []byte, err error) {
-	n, k := binary.Uvarint(b)
+	n, k := uvarint(b)
 	if k <= 0 || n > uint64(len(b)-k) {
 		return nil, fmt.Errorf("%w: embedded leaf cut short", ErrMalformedRecord)
 	}
@@ -189,14 +189,14 @@ func (c *Child) parseReference(b []byte, self Address, withCandidate bool) (rest
 	}
 	copy(c.Hash[:], b)
 	b = b[hash.Size:]
-	delta, k := binary.Uvarint(b)
+	delta, k := uvarint(b)
 	if k <= 0 || delta > self.Version {
 		return nil, fmt.Errorf("%w: child's version", ErrMalformedRecord)
 	}
 	b = b[k:]
 	c.Address.Version = self.Version - delta
 	if withCandidate {
-		n, k := binary.Uvarint(b)
+		n, k := uvarint(b)
 		if k <= 0 || n == 0 || n > 0xffff {
 			return nil, fmt.Errorf("%w: child's candidate", ErrMalformedRecord)
 		}
@@ -204,4 +204,13 @@ func (c *Child) parseReference(b []byte, self Address, withCandidate bool) (rest
 		c.Address.Candidate = uint16(n)
 	}
 	return b, nil
+}
+
+// uvarint takes a number off b, and returns no bytes for one that is cut short or longer than it need be.
+func uvarint(b []byte) (uint64, int) {
+	n, k := binary.Uvarint(b)
+	if k > 1 && b[k-1] == 0 {
+		return 0, 0
+	}
+	return n, k
 }
