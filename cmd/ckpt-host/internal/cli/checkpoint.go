@@ -177,13 +177,13 @@ func (e *env) printCheckpoint(r checkpointResult) error {
 		{"namespace", r.Root.Namespace.String()},
 		{"metadata hash", r.MetadataHash.String()},
 		{"chunks", console.Count(len(r.Chunks))},
-		{"bytes", fmt.Sprintf("%s (%s)", console.Count(r.Bytes), size.Format(r.Bytes))},
+		{"size", size.Exact(r.Bytes)},
 	}
 	if r.Entries != nil {
 		rows = append(rows, []string{"entries", console.Count(*r.Entries)})
 	}
 	if r.ChunkSize != nil {
-		rows = append(rows, []string{"chunk size", fmt.Sprintf("%s (%s)", console.Count(*r.ChunkSize), size.Format(int64(*r.ChunkSize)))})
+		rows = append(rows, []string{"chunk size", size.Exact(int64(*r.ChunkSize))})
 	}
 	if r.Threads != nil && *r.Threads > 1 {
 		rows = append(rows, []string{"threads", fmt.Sprint(*r.Threads)})

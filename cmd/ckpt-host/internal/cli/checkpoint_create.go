@@ -153,7 +153,7 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 		checkpoint.WithThreads(chosen.threads),
 		checkpoint.WithCreatorLogger(e.logger()),
 		checkpoint.WithProgress(func(_ node.Root, chunks uint64, bytes int64, entries uint64) {
-			now := fmt.Sprintf("%s: %s chunks, %s, %s entries", told, console.Count(chunks), size.Format(bytes), console.Count(entries))
+			now := fmt.Sprintf("%s: %s, %s, %s", told, console.Counted(chunks, "chunk"), size.Format(bytes), console.Counted(entries, "entry"))
 			status.Store(&now)
 		}))
 	if err != nil {

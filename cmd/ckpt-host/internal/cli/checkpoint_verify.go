@@ -165,8 +165,8 @@ func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, asJSON boo
 		}
 		result.Checkpoints = append(result.Checkpoints, item)
 		if !asJSON && err == nil {
-			if err := e.Printf("%s: verified, %s chunks, %s, %s entries\n  %s\n  metadata hash %s\n", item.Path,
-				console.Count(len(item.Chunks)), size.Format(item.Bytes), console.Count(*item.Entries),
+			if err := e.Printf("%s: verified, %s, %s, %s\n  %s\n  metadata hash %s\n", item.Path,
+				console.Counted(len(item.Chunks), "chunk"), size.Format(item.Bytes), console.Counted(*item.Entries, "entry"),
 				rootName(*item.Root), item.MetadataHash); err != nil {
 				return err
 			}

@@ -65,8 +65,12 @@ An empty tree prints nothing. A version that is not there is an error.`,
 // dump writes all entries of a root to stdout.
 func (e *env) dump(ctx context.Context, ndb db.NodeDB, root node.Root, form ndjson.Encoding) error {
 	var entries atomic.Uint64
-	progress := e.StartProgress(func() string {
-		return fmt.Sprintf("dumping %s root of version %d: %s entries", root.Type, root.Version, console.Count(entries.Load()))
+	telling := e.StartProgress
+	if e.OutTerminal() {
+		telling = e.NoProgress
+	}
+	progress := telling(func() string {
+		return fmt.Sprintf("dumping %s root of version %d: %s", root.Type, root.Version, console.Counted(entries.Load(), "entry"))
 	})
 	defer progress.Stop()
 

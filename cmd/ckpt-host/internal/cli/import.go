@@ -150,8 +150,8 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 
 func importProgress(r importer.Result, since time.Duration) string {
 	rate := float64(r.Operations) / max(since.Seconds(), 0.001)
-	return fmt.Sprintf("importing: %s versions, %s operations, %s a second",
-		console.Count(r.Versions), console.Count(r.Operations), console.Count(int64(rate)))
+	return fmt.Sprintf("importing: %s, %s, %s a second",
+		console.Counted(r.Versions, "version"), console.Counted(r.Operations, "operation"), console.Count(int64(rate)))
 }
 
 // importFailed says what ended the import, where in the input, and what is kept.
@@ -164,16 +164,10 @@ func importFailed(err error, name string, done importer.Result) error {
 	if !errors.As(err, &bad) {
 		return &exit.Error{Code: exitCode(err), Err: fmt.Errorf("%s: %w", name, err), Hint: kept}
 	}
-	return exit.Errorf(exit.BadInput, "%s:%d: %w", name, bad.Line, bad.Err).
-		WithHint("%s; correct the line and go on with %s", kept, goOn(bad, done))
-}
-
-// goOn says which part of the input is still to be imported.
-func goOn(bad *ndjson.LineError, done importer.Result) string {
 	if done.Versions > 0 {
-		return fmt.Sprintf("version %d", done.Last+1)
+		kept += fmt.Sprintf("; correct the line, and import what is there from version %d on", done.Last+1)
 	}
-	return "the whole input"
+	return exit.Errorf(exit.BadInput, "%s:%d: %w", name, bad.Line, bad.Err).WithHint("%s", kept)
 }
 
 func exitCode(err error) int {
@@ -209,7 +203,7 @@ func (e *env) printImport(r importResult) error {
 	} else {
 		fmt.Fprintf(&text, "imported versions %d to %d", *r.FirstVersion, *r.LastVersion)
 	}
-	fmt.Fprintf(&text, ": %s operations in %s\n", console.Count(r.Operations), console.Duration(took))
+	fmt.Fprintf(&text, ": %s in %s\n", console.Counted(r.Operations, "operation"), console.Duration(took))
 	for _, root := range r.Roots {
 		fmt.Fprintf(&text, "%-5s root of version %d: %s\n", root.Type, root.Version, root.Hash)
 	}

@@ -187,11 +187,11 @@ func (e *env) printRestore(r restoreResult) error {
 	if r.AlreadyThere {
 		fmt.Fprintf(&text, "version %d is already there, finalized with exactly these roots\n", r.Version)
 	} else {
-		fmt.Fprintf(&text, "restored version %d: %s chunks, %s in %s\n", r.Version, console.Count(r.Chunks),
+		fmt.Fprintf(&text, "restored version %d: %s, %s in %s\n", r.Version, console.Counted(r.Chunks, "chunk"),
 			size.Format(r.Bytes), console.Duration(time.Duration(r.Seconds*float64(time.Second))))
 	}
 	if r.ResumedChunks > 0 {
-		fmt.Fprintf(&text, "%s chunks had been restored by an earlier run\n", console.Count(r.ResumedChunks))
+		fmt.Fprintf(&text, "%s had been restored by an earlier run\n", console.Counted(r.ResumedChunks, "chunk"))
 	}
 	for _, root := range r.Roots {
 		fmt.Fprintf(&text, "%-5s root: %s\n", root.Type, root.Hash)

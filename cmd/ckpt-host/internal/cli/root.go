@@ -4,6 +4,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/hashicorp/go-hclog"
@@ -19,6 +20,13 @@ import (
 func Run(ctx context.Context, args []string, version string, c *console.Console) int {
 	e := &env{Console: c, version: version}
 	root := newRootCommand(e)
+	// With a flag after it, a command that there isn't would be told of as a flag that there isn't.
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		if name := firstWord(args, cmd); cmd.HasSubCommands() && name != "" {
+			return needsCommand(cmd, []string{name})
+		}
+		return exit.Errorf(exit.Usage, "%s", err).WithHint("see '%s --help'", cmd.CommandPath())
+	})
 	root.SetArgs(args)
 	root.SetIn(c.In())
 	root.SetOut(c.Out())
@@ -69,9 +77,6 @@ Try it:  ckpt-host quickstart`,
 		}
 		return nil
 	}
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return exit.Errorf(exit.Usage, "%s", err).WithHint("see '%s --help'", cmd.CommandPath())
-	})
 	root.AddCommand(
 		newQuickstartCommand(e),
 		newImportCommand(e),
@@ -95,6 +100,19 @@ func needsCommand(cmd *cobra.Command, args []string) error {
 		return err.WithHint("did you mean '%s %s'?", cmd.CommandPath(), near[0])
 	}
 	return err.WithHint("see '%s --help'", cmd.CommandPath())
+}
+
+// firstWord returns the first argument after the command's own name that is no flag.
+func firstWord(args []string, cmd *cobra.Command) string {
+	if cmd.HasParent() {
+		if i := slices.Index(args, cmd.Name()); i >= 0 {
+			args = args[i+1:]
+		}
+	}
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		return args[0]
+	}
+	return ""
 }
 
 // takes makes an argument check that fails as wrong use.

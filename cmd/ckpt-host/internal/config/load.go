@@ -69,9 +69,9 @@ func Parse(source []byte, shown, absolute string) (*Config, error) {
 	}
 	var block fileBlock
 	decoded := gohcl.DecodeBody(file.Body, nil, &block)
-	// What is known of the file is checked even where something else in it is wrong, so that all comes at
-	// once; but a reference to a block that could not be read is not reported.
-	r := resolver{file: absolute, diags: decoded, partial: decoded.HasErrors()}
+	// What could be read is checked even where something else in the file is wrong, so that all comes at
+	// once.
+	r := resolver{file: absolute, diags: decoded}
 	cfg := r.config(&block, file.Body.MissingItemRange())
 	if r.diags.HasErrors() {
 		return nil, invalid(parser, shown, r.diags)

@@ -12,14 +12,16 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 
+	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
 // resolver makes a Config of the file's blocks, and collects what is wrong with them.
 type resolver struct {
-	file    string
-	partial bool
-	diags   hcl.Diagnostics
+	file  string
+	diags hcl.Diagnostics
+	// unnamed says that a block was left out because of its name: references to it are not wrong, too.
+	unnamed bool
 }
 
 // fail reports what is wrong at a place of the file.
@@ -88,7 +90,7 @@ func named[T any](r *resolver, kind, name string, at hcl.Range, taken map[string
 		r.fail(at, "Bad name",
 			"The name of a %s is 1 to %d letters, digits, dots, dashes and underscores, and begins with a letter or digit.",
 			kind, maxNameBytes)
-		r.partial = true // who refers to it is not wrong, too
+		r.unnamed = true
 		return false
 	}
 	if _, duplicate := taken[name]; duplicate {
@@ -152,7 +154,7 @@ func (r *resolver) backend(b *backendBlock, plugins map[string]*Plugin) *Backend
 			backend.Plugin = p
 		case slices.Contains(BuiltinPlugins, name):
 			backend.Builtin = name
-		case !r.partial:
+		case !r.unnamed:
 			known := append(slices.Sorted(maps.Keys(plugins)), BuiltinPlugins...)
 			r.fail(b.Plugin.Expr.Range(), "Unknown plugin",
 				"There is no plugin %q.%s Built in are %s; others need a block like plugin %q { path = \"...\" }.",
@@ -201,11 +203,12 @@ func (r *resolver) namespace(b *namespaceBlock, backends map[string]*Backend, da
 	if text, ok := r.text(b.ID); ok {
 		if err := n.ID.UnmarshalHex(text); err != nil {
 			r.fail(b.ID.Expr.Range(), "Bad namespace id",
-				"An id is 64 hexadecimal digits: 16 of flags (8000000000000000 marks a test) and 48 that tell it apart. This is none: %s.", err)
+				"An id is 64 hexadecimal digits: 16 of flags (8000000000000000 marks a test) and 48 that tell it apart. This is none: %s.",
+				strings.TrimPrefix(err.Error(), common.ErrMalformedNamespace.Error()+": "))
 		}
 	}
 	if name, ok := r.text(b.Backend); ok {
-		if n.Backend = backends[name]; n.Backend == nil && !r.partial {
+		if n.Backend = backends[name]; n.Backend == nil && !r.unnamed {
 			known := slices.Sorted(maps.Keys(backends))
 			r.fail(b.Backend.Expr.Range(), "Unknown backend", "There is no backend %q.%s It needs a block like backend %q { plugin = \"bbolt\" }.",
 				name, didYouMean(name, known), name)

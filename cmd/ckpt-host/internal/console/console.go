@@ -53,6 +53,9 @@ func (c *Console) Err() io.Writer { return messages{c} }
 // Interactive says whether there is a person at the keyboard who can be asked.
 func (c *Console) Interactive() bool { return c.inTerminal && c.errTerminal }
 
+// OutTerminal says whether stdout is a terminal: then a result that streams is progress enough.
+func (c *Console) OutTerminal() bool { return c.outTerminal }
+
 // Note writes a message to stderr, on a line of its own.
 func (c *Console) Note(format string, args ...any) {
 	_, _ = fmt.Fprintf(c.Err(), format+"\n", args...)

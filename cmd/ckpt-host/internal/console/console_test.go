@@ -109,6 +109,14 @@ func TestFormats(t *testing.T) {
 			t.Errorf("Count(%d) = %q, want %q", n, got, want)
 		}
 	}
+	for want, got := range map[string]string{
+		"1 chunk": Counted(1, "chunk"), "0 chunks": Counted(0, "chunk"),
+		"1 entry": Counted(1, "entry"), "2,000 entries": Counted(2000, "entry"),
+	} {
+		if got != want {
+			t.Errorf("Counted gave %q, want %q", got, want)
+		}
+	}
 	for d, want := range map[time.Duration]string{
 		40 * time.Millisecond: "0.0 s", 1250 * time.Millisecond: "1.2 s", 90 * time.Second: "1m30s",
 	} {

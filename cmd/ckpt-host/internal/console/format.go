@@ -2,6 +2,7 @@ package console
 
 import (
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -16,6 +17,18 @@ func Count[T int | int64 | uint64](n T) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
+}
+
+// Counted writes a number and what it counts, in the singular or plural: 1 chunk, 2,000 entries.
+func Counted[T int | int64 | uint64](n T, noun string) string {
+	if n != 1 {
+		if stem, found := strings.CutSuffix(noun, "ry"); found {
+			noun = stem + "ries"
+		} else {
+			noun += "s"
+		}
+	}
+	return Count(n) + " " + noun
 }
 
 // Duration writes a time for people, in tenths of a second where it is short.

@@ -34,6 +34,13 @@ func (c *Console) StartProgress(status func() string) *Progress {
 	return c.startProgress(interval, status)
 }
 
+// NoProgress is StartProgress where nothing is to be told.
+func (c *Console) NoProgress(func() string) *Progress {
+	p := &Progress{console: c, stop: make(chan struct{}), stopped: make(chan struct{})}
+	close(p.stopped)
+	return p
+}
+
 func (c *Console) startProgress(interval time.Duration, status func() string) *Progress {
 	p := &Progress{console: c, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go func() {

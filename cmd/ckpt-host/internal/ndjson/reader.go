@@ -65,7 +65,8 @@ func (r *Reader) Next() (Operation, error) {
 			r.err = err
 			return Operation{}, err
 		}
-		if len(bytes.TrimSpace(line)) == 0 {
+		line = bytes.TrimSpace(line)
+		if len(line) == 0 {
 			continue
 		}
 		op, err := r.parser.operation(line, r.encoding)

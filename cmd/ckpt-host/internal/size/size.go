@@ -51,6 +51,14 @@ func digits(s string) bool {
 	return s != ""
 }
 
+// Exact writes a number of bytes for people to the byte, and rounded where that is easier to read.
+func Exact(n int64) string {
+	if -1<<10 < n && n < 1<<10 {
+		return Format(n)
+	}
+	return fmt.Sprintf("%d B (%s)", n, Format(n))
+}
+
 // Format writes a number of bytes for people: 17 B, 8 MiB, 1.4 GiB. It rounds; what must be exact is
 // written as a number.
 func Format(n int64) string {

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/ckpt-project/ckpt/backends/bbolt"
+	"github.com/ckpt-project/ckpt/backends/leveldb"
+	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance/vectors"
+	"github.com/ckpt-project/ckpt/framework/plugin"
+)
+
+// TestMain makes the test binary be ckpt-host, and the built-in backends that it launches.
+func TestMain(m *testing.M) {
+	if plugin.ServeBuiltin(os.Args, version(), memory.New(), bbolt.New(), leveldb.New()) {
+		os.Exit(0)
+	}
+	testscript.Main(m, map[string]func(){"ckpt-host": main})
+}
+
+// TestScript runs the scripts that need no particular backend, or name the ones that they need.
+func TestScript(t *testing.T) {
+	testscript.Run(t, params("testdata/script", "bbolt", "leveldb"))
+}
+
+// TestBackends runs the scripts about the way of a state from one backend into another, with $FROM and
+// $TO for all pairs of backends that outlast a command.
+func TestBackends(t *testing.T) {
+	for _, pair := range [][2]string{{"bbolt", "leveldb"}, {"leveldb", "bbolt"}, {"bbolt", "bbolt"}} {
+		t.Run(pair[0]+"-"+pair[1], func(t *testing.T) {
+			testscript.Run(t, params("testdata/backends", pair[0], pair[1]))
+		})
+	}
+}
+
+func params(dir, from, to string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		RequireExplicitExec: true,
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("FROM", from)
+			e.Setenv("TO", to)
+			return os.WriteFile(filepath.Join(e.WorkDir, "ckpt.hcl"), configuration(from, to), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":    code,
+			"field":   field,
+			"corrupt": corrupt,
+			"dataset": dataset,
+			"mode":    mode,
+		},
+	}
+}
+
+// configuration is the ckpt.hcl of all scripts: namespaces a, kept by backend $FROM, and b, kept by
+// backend $TO, with the same id; and other ones.
+func configuration(from, to string) []byte {
+	return fmt.Appendf(nil, `data_dir = "state"
+
+backend "from" {
+  plugin = %q
+}
+
+backend "to" {
+  plugin = %q
+}
+
+backend "memory" {
+  plugin = "memory"
+}
+
+namespace "a" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "from"
+}
+
+namespace "b" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "to"
+}
+
+namespace "other" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000001"
+  backend = "to"
+}
+
+namespace "auto" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "from"
+  checkpoints {
+    interval   = 2
+    keep       = 2
+    chunk_size = "1KiB"
+  }
+}
+
+namespace "volatile" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "memory"
+  checkpoints {
+    interval = 1
+    keep     = 1
+  }
+}
+
+namespace "small" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "from"
+  limits {
+    key_bytes   = 4
+    value_bytes = 8
+  }
+}
+`, from, to)
+}
+
+// code runs a program and checks its exit code: code N PROGRAM ARGS...
+func code(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: code N PROGRAM ARGS...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	if err := ts.Exec(args[1], args[2:]...); err != nil {
+		var exit *exec.ExitError
+		if !errors.As(err, &exit) {
+			ts.Fatalf("%v", err)
+		}
+		got = exit.ExitCode()
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// field sets a variable to a field of the JSON object that the last command printed, which has to be all
+// that it printed: field NAME PATH, the path's parts with dots between them, numbers for array elements.
+func field(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: field NAME PATH")
+	}
+	decoder := json.NewDecoder(strings.NewReader(ts.ReadFile("stdout")))
+	decoder.UseNumber()
+	var value any
+	ts.Check(decoder.Decode(&value))
+	if decoder.More() {
+		ts.Fatalf("more than one JSON value on stdout")
+	}
+	for _, part := range strings.Split(args[1], ".") {
+		switch v := value.(type) {
+		case map[string]any:
+			value = v[part]
+		case []any:
+			if part == "length" {
+				value = len(v)
+				break
+			}
+			i, err := strconv.Atoi(part)
+			ts.Check(err)
+			if i >= len(v) {
+				ts.Fatalf("%s: only %d elements", args[1], len(v))
+			}
+			value = v[i]
+		}
+	}
+	if value == nil {
+		ts.Fatalf("no field %s", args[1])
+	}
+	ts.Setenv(args[0], fmt.Sprint(value))
+}
+
+// corrupt flips a bit in the middle of a file: corrupt FILE
+func corrupt(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: corrupt FILE")
+	}
+	path := ts.MkAbs(args[0])
+	b, err := os.ReadFile(path)
+	ts.Check(err)
+	b[len(b)/2] ^= 0x10
+	ts.Check(os.WriteFile(path, b, 0o600))
+}
+
+// dataset writes a data set of the known answers as operations of versions: dataset FILE KIND SEED N
+// VERSIONS spreads N entries over so many versions, and writes the entries that remain, as a dump has
+// them, to FILE.want.
+func dataset(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: dataset FILE KIND SEED N VERSIONS")
+	}
+	var numbers [3]uint64
+	for i := range numbers {
+		n, err := strconv.ParseUint(args[2+i], 10, 32)
+		ts.Check(err)
+		numbers[i] = n
+	}
+	seed, count, versions := numbers[0], numbers[1], numbers[2]
+	set := vectors.Vector{Kind: args[1], Seed: seed, N: count}
+	var operations, want strings.Builder
+	text := base64.StdEncoding.EncodeToString
+	for i := range count {
+		key, value := set.DataSet().Entry(i)
+		fmt.Fprintf(&operations, `{"version":%d,"key":%q,"value":%q}`+"\n", 1+i*versions/count, text(key), text(value))
+	}
+	for _, entry := range set.Final() {
+		fmt.Fprintf(&want, `{"key":%q,"value":%q}`+"\n", text(entry.Key), text(entry.Value))
+	}
+	path := ts.MkAbs(args[0])
+	ts.Check(os.WriteFile(path, []byte(operations.String()), 0o600))
+	ts.Check(os.WriteFile(path+".want", []byte(want.String()), 0o600))
+}
+
+// mode checks a file's permissions: mode 0700 FILE
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mode PERMISSIONS FILE")
+	}
+	info, err := os.Stat(ts.MkAbs(args[1]))
+	ts.Check(err)
+	if got := fmt.Sprintf("%04o", info.Mode().Perm()); got != args[0] {
+		ts.Fatalf("%s has mode %s, want %s", args[1], got, args[0])
+	}
+}
