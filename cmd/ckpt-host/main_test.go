@@ -51,7 +51,12 @@ func params(dir, from, to string) testscript.Params {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("FROM", from)
 			e.Setenv("TO", to)
-			return os.WriteFile(filepath.Join(e.WorkDir, "ckpt.hcl"), configuration(from, to), 0o600)
+			for name, text := range configurations(from, to) {
+				if err := os.WriteFile(filepath.Join(e.WorkDir, name), []byte(text), 0o600); err != nil {
+					return err
+				}
+			}
+			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":    code,
@@ -61,68 +66,6 @@ func params(dir, from, to string) testscript.Params {
 			"mode":    mode,
 		},
 	}
-}
-
-// configuration is the ckpt.hcl of all scripts: namespaces a, kept by backend $FROM, and b, kept by
-// backend $TO, with the same id; and other ones.
-func configuration(from, to string) []byte {
-	return fmt.Appendf(nil, `data_dir = "state"
-
-backend "from" {
-  plugin = %q
-}
-
-backend "to" {
-  plugin = %q
-}
-
-backend "memory" {
-  plugin = "memory"
-}
-
-namespace "a" {
-  id      = "8000000000000000000000000000000000000000000000000000000000000000"
-  backend = "from"
-}
-
-namespace "b" {
-  id      = "8000000000000000000000000000000000000000000000000000000000000000"
-  backend = "to"
-}
-
-namespace "other" {
-  id      = "8000000000000000000000000000000000000000000000000000000000000001"
-  backend = "to"
-}
-
-namespace "auto" {
-  id      = "8000000000000000000000000000000000000000000000000000000000000000"
-  backend = "from"
-  checkpoints {
-    interval   = 2
-    keep       = 2
-    chunk_size = "1KiB"
-  }
-}
-
-namespace "volatile" {
-  id      = "8000000000000000000000000000000000000000000000000000000000000000"
-  backend = "memory"
-  checkpoints {
-    interval = 1
-    keep     = 1
-  }
-}
-
-namespace "small" {
-  id      = "8000000000000000000000000000000000000000000000000000000000000000"
-  backend = "from"
-  limits {
-    key_bytes   = 4
-    value_bytes = 8
-  }
-}
-`, from, to)
 }
 
 // code runs a program and checks its exit code: code N PROGRAM ARGS...
