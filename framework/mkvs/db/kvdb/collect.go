@@ -40,7 +40,7 @@ func (d *DB) collect(ctx context.Context, atLeast uint64) error {
 		return err
 	}
 	if alone != nil { // it shares nothing with older versions
-		for _, kind := range candidateKinds[1:] {
+		for _, kind := range nodeKinds {
 			if err := d.dropRange(ctx, typeKey(kind, node.RootTypeState, 0), typeKey(kind, node.RootTypeState, *alone), nil); err != nil {
 				return err
 			}
@@ -263,7 +263,7 @@ func (d *DB) deadSlots(b *block, key, stored []byte) []byte {
 
 // finishCollect removes what pruned versions have beside nodes, and says that it is done.
 func (d *DB) finishCollect(ctx context.Context, s state) error {
-	for _, kind := range candidateKinds[1:] { // all that is of one version only
+	for _, kind := range nodeKinds { // all that is of one version only
 		from, to := typeKey(kind, node.RootTypeIO, s.applied), typeKey(kind, node.RootTypeIO, s.earliest)
 		if err := d.dropRange(ctx, from, to, nil); err != nil {
 			return err

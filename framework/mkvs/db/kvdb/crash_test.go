@@ -41,6 +41,9 @@ func TestCrashes(t *testing.T) {
 		}
 	}
 	for seed := range uint64(histories) {
+		if os.Getenv("ONLY") != "" && os.Getenv("ONLY") != strconv.FormatUint(seed, 10) {
+			continue
+		}
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			for at := 1; crashOnce(t, seed, at); at++ {
 			}
@@ -81,6 +84,7 @@ func crashOnce(t *testing.T, seed uint64, at int) bool {
 				t.Fatalf("write %d, %s: the database is neither as before nor as after it", at, name)
 			}
 		}
+		t.Logf("write %d crashed (%v), in %s", at, h.store.crashAfter, name)
 		check(ctx, t, h.rng, h.ndb, h.m)
 		h.checkInsert(ctx, t)
 		h.end(ctx, t)

@@ -72,9 +72,9 @@ func (d *DB) finalize(ctx context.Context, roots []node.Root) error {
 		v.roots = append(v.roots, *r)
 	}
 
-	next := state{any: true, earliest: s.earliest, latest: version, applied: s.applied}
-	if !s.any {
-		next.earliest, next.applied = version, version
+	next := s
+	if next.latest = version; !s.any {
+		next = state{any: true, earliest: version, latest: version, first: version, applied: version}
 	}
 	gone := d.lose(version, v)
 	next.clean = d.cleanFrom(version, gone)

@@ -160,13 +160,8 @@ func (d *DB) loadCandidates(s kv.Snapshot, c kv.Cursor, f *found) error {
 				return err
 			}
 			if !counts {
-				l := leftover{kinds: candidateKinds, typ: t, address: a}
-				if owned, err := d.owned(s, t, a); err != nil {
-					return err
-				} else if owned { // a finalized root's record as candidate is just not needed any more
-					l.kinds = []byte{kindCandidate}
-				}
-				f.leftovers = append(f.leftovers, l)
+				// Not a finalized root's: that goes in the write that finalizes it.
+				f.leftovers = append(f.leftovers, leftover{kinds: candidateKinds, typ: t, address: a})
 				continue
 			}
 			d.candidates[a.Version] = append(d.candidates[a.Version], &r)
@@ -215,7 +210,7 @@ func (d *DB) owned(s kv.Snapshot, t node.RootType, a node.Address) (bool, error)
 		}
 		return d.insert != nil && d.insert.owns(t, a), nil
 	}
-	if a.Version < d.state.earliest {
+	if a.Version < d.state.earliest && a.Version >= d.state.first {
 		return true, nil // later versions may share it, and the record that told is gone
 	}
 	v, err := d.readVersion(s, a.Version)
@@ -230,7 +225,7 @@ func (d *DB) owned(s kv.Snapshot, t node.RootType, a node.Address) (bool, error)
 // that are not open any more.
 func (d *DB) findLeftovers(s kv.Snapshot, c kv.Cursor, f *found) error {
 	for t := node.RootTypeState; t <= node.RootTypeMax; t++ {
-		for _, kind := range candidateKinds[1:] {
+		for _, kind := range nodeKinds {
 			if err := d.findLeftoversOf(s, c, kind, t, d.state.clean, f, d.owned); err != nil {
 				return err
 			}

@@ -56,6 +56,8 @@ type state struct {
 	// any says whether a version is finalized. Where none is, the rest means nothing.
 	any              bool
 	earliest, latest uint64
+	// first is the version that was finalized first, pruned or not.
+	first uint64
 	// applied is the version up to which garbage lists are applied; other things of versions below it are
 	// gone as well.
 	applied uint64
@@ -66,14 +68,15 @@ type state struct {
 func (s *state) encode() []byte {
 	v := binary.AppendUvarint(nil, s.earliest)
 	v = binary.AppendUvarint(v, s.latest)
+	v = binary.AppendUvarint(v, s.first)
 	v = binary.AppendUvarint(v, s.applied)
 	return seal(stateKey, binary.AppendUvarint(v, s.clean))
 }
 
 func decodeState(value []byte) (state, error) {
 	f, ok := unseal(stateKey, value)
-	s := state{any: true, earliest: f.uvarint(), latest: f.uvarint(), applied: f.uvarint(), clean: f.uvarint()}
-	if !ok || !f.done() || s.earliest > s.latest || s.applied > s.earliest {
+	s := state{any: true, earliest: f.uvarint(), latest: f.uvarint(), first: f.uvarint(), applied: f.uvarint(), clean: f.uvarint()}
+	if !ok || !f.done() || s.earliest > s.latest || s.applied > s.earliest || s.first > s.applied {
 		return state{}, damaged(0, "state")
 	}
 	return s, nil

@@ -167,9 +167,11 @@ type leftover struct {
 }
 
 var (
-	// candidateKinds are the kinds that belong to a candidate, in the order in which they are dropped: what
-	// makes it count comes first.
-	candidateKinds = []byte{kindCandidate, kindWriteLog, kindGarbage, kindDead, kindBlock}
+	// nodeKinds are the kinds that belong to what was written for one root, in the order in which they are
+	// dropped.
+	nodeKinds = []byte{kindWriteLog, kindGarbage, kindDead, kindBlock}
+	// candidateKinds are those of a candidate. Its record goes last: it tells an open what to go on with.
+	candidateKinds = append(slices.Clone(nodeKinds), kindCandidate)
 	// insertKinds are the kinds that a root of a multipart insert has only as long as the insert is open.
 	// What tells that it is being removed comes last.
 	insertKinds = []byte{kindMark, kindSpine, kindInsertTag, kindInsertRoot}
