@@ -3,6 +3,7 @@ package plugin_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/ckpt-project/ckpt/backends/bbolt"
 	"github.com/ckpt-project/ckpt/backends/leveldb"
@@ -154,4 +156,13 @@ func launchPart(part string) func(*plugin.LaunchConfig) {
 		cfg.Args = nil
 		cfg.Env = append(cfg.Env, fmt.Sprintf("%s=%s", partVariable, part))
 	}
+}
+
+// rawMessage is a message, preceded by its length, as an item holds it.
+func rawMessage(t testing.TB, m proto.Message) []byte {
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append(binary.AppendUvarint(nil, uint64(len(b))), b...)
 }
