@@ -633,29 +633,36 @@ func TestRestoreAboveOlder(t *testing.T) {
 	}
 }
 
-// TestDeepTree makes, verifies and restores a checkpoint of the deepest tree there can be in its number
-// of nodes: keys that are all prefixes of one.
+// TestDeepTree makes, verifies and restores checkpoints of trees that are one long path: keys that are
+// all prefixes of the longest. (Each chunk begins with its whole path, so small chunks of such a tree
+// are a burden that the format lays on everybody.)
 func TestDeepTree(t *testing.T) {
-	key := bytes.Repeat([]byte{0xa5}, node.MaxKeyBytes)
-	var pairs []vectors.Pair
-	for n := 0; n <= node.MaxKeyBytes; n += 3 {
-		pairs = append(pairs, vectors.Pair{Key: key[:n], Value: []byte{byte(n)}})
-	}
-	for _, threads := range []int{1, 5} {
-		d := newTreeDB(t, pairs, 1, db.DefaultEmbedBytes)
-		m := makeCheckpoint(t, d, d.root, 8<<20, threads)
-		report, err := Verify(t.Context(), m.path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if report.Entries != uint64(len(pairs)) {
-			t.Errorf("%d entries, want %d", report.Entries, len(pairs))
-		}
-		to := openDB(t)
-		restore(t, newRestorer(t, to), m)
-		finalize(t, to, m.Root)
-		if again := makeCheckpoint(t, to, m.Root, 8<<20, threads); again.EncodedHash() != m.EncodedHash() {
-			t.Error("another checkpoint after the restore")
-		}
+	for _, c := range []struct {
+		step      int
+		chunkSize uint64
+		threads   int
+	}{{1, 128 << 20, 1}, {8, 4 << 20, 1}, {8, 4 << 20, 5}} {
+		t.Run(fmt.Sprintf("every %d bytes, %d threads", c.step, c.threads), func(t *testing.T) {
+			key := bytes.Repeat([]byte{0xa5}, node.MaxKeyBytes)
+			var pairs []vectors.Pair
+			for n := 0; n <= node.MaxKeyBytes; n += c.step {
+				pairs = append(pairs, vectors.Pair{Key: key[:n], Value: []byte{byte(n)}})
+			}
+			d := newTreeDB(t, pairs, 1, db.DefaultEmbedBytes)
+			m := makeCheckpoint(t, d, d.root, c.chunkSize, c.threads)
+			report, err := Verify(t.Context(), m.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if report.Entries != uint64(len(pairs)) {
+				t.Errorf("%d entries, want %d", report.Entries, len(pairs))
+			}
+			to := openDB(t)
+			restore(t, newRestorer(t, to), m)
+			finalize(t, to, m.Root)
+			if again := makeCheckpoint(t, to, m.Root, c.chunkSize, c.threads); again.EncodedHash() != m.EncodedHash() {
+				t.Error("another checkpoint after the restore")
+			}
+		})
 	}
 }
