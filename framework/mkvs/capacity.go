@@ -3,7 +3,7 @@ package mkvs
 import "github.com/ckpt-project/ckpt/framework/mkvs/node"
 
 // trim gives up nodes that can be read again when there are more in memory than the tree's capacity. It
-// keeps those nearest to the root, up to half of it.
+// keeps those nearest to the root, up to half of it, so that it is long until the next time.
 func (t *Tree) trim() {
 	if t.capacity <= 0 || t.cached <= t.capacity || t.ndb == nil || t.root == nil {
 		return
@@ -12,29 +12,36 @@ func (t *Tree) trim() {
 	level := []*node.Pointer{t.root}
 	for i := 0; i < len(level); i++ { // by levels, the root's first
 		ptr := level[i]
-		if ptr.Clean && !ptr.Embedded {
-			if kept >= t.capacity/2 {
+		n, isInternal := ptr.Node.(*node.InternalNode)
+		if ptr.Clean {
+			if kept += 1 + leavesWithin(n); kept > t.capacity/2 {
+				kept -= 1 + leavesWithin(n)
 				ptr.Node = nil
 				continue
 			}
-			kept++
 		}
-		n, ok := ptr.Node.(*node.InternalNode)
-		if !ok {
+		if !isInternal {
 			continue
 		}
-		if n.LeafNode != nil && n.LeafNode.Clean {
-			kept++
-		}
 		for _, child := range []*node.Pointer{n.Left, n.Right} {
-			switch {
-			case child == nil || child.Node == nil:
-			case child.Clean && child.Embedded:
-				kept++
-			default:
+			if child != nil && child.Node != nil && !(child.Clean && child.Embedded) {
 				level = append(level, child)
 			}
 		}
 	}
 	t.cached = kept
+}
+
+// leavesWithin is how many leaves come and go with the record of a node that is clean.
+func leavesWithin(n *node.InternalNode) int {
+	if n == nil {
+		return 0
+	}
+	count := 0
+	for _, part := range []*node.Pointer{n.LeafNode, n.Left, n.Right} {
+		if part != nil && part.Embedded {
+			count++
+		}
+	}
+	return count
 }

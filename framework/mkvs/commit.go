@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ckpt-project/ckpt/framework/common"
@@ -137,17 +136,34 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, log writelog.WriteLog,
 		}
 	}
 	if t.ndb.Info().Capabilities.WriteLogs {
-		for part := range slices.Chunk(log, writeLogPart) {
-			if err := batch.PutWriteLog(ctx, part); err != nil {
-				return node.Address{}, nil, err
-			}
+		if err := putWriteLog(ctx, batch, log); err != nil {
+			return node.Address{}, nil, err
 		}
 	}
 	return rootAddress, w.written, batch.Commit(ctx, root, rootAddress)
 }
 
-// writeLogPart is how many changes are given to a batch at once.
-const writeLogPart = 1024
+// writeLogPart is how many bytes of changes are given to a batch at once, about.
+const writeLogPart = 1 << 20
+
+// putWriteLog gives the changes to a batch, in parts.
+func putWriteLog(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
+	for len(log) > 0 {
+		n, size := 0, 0
+		for n < len(log) && size < writeLogPart {
+			size += len(log[n].Key) + len(log[n].Value) + logEntryOverhead
+			n++
+		}
+		if err := batch.PutWriteLog(ctx, log[:n]); err != nil {
+			return err
+		}
+		log = log[n:]
+	}
+	return nil
+}
+
+// logEntryOverhead is what a change takes beside its key and value, about.
+const logEntryOverhead = 16
 
 // revert goes back to the base, which the tree has the same hash as: what was changed was changed back, or
 // is stored elsewhere than this tree put it.

@@ -109,36 +109,66 @@ func decodeRecord(ptr *node.Pointer, record []byte, path node.Key, depth node.De
 			matchLabel(key, start, r.Label, r.LabelBitLength) == r.LabelBitLength
 	}
 	n := &node.InternalNode{Hash: ptr.Hash, Label: r.Label, LabelBitLength: r.LabelBitLength}
-	nodes := 1
+	parts := newParts(&r)
 	if r.OwnLeaf != nil {
 		if r.OwnKey.BitLength() != end || !through(r.OwnKey) {
 			return nil, 0, corrupted(ptr, path, depth, "the own leaf's key does not end there")
 		}
-		n.LeafNode = within(r.OwnKey, r.OwnValue)
-		nodes++
+		n.LeafNode = parts.within(r.OwnKey, r.OwnValue)
 	}
 	for side := range r.Children {
 		c := &r.Children[side]
 		switch {
 		case !c.Present:
 		case c.Embedded == nil:
-			setChild(n, side == node.Right, &node.Pointer{Clean: true, Hash: c.Hash, Address: c.Address})
+			setChild(n, side == node.Right, parts.reference(c))
 		default:
 			leaf, _, err := node.ParseCompactV0(c.Embedded)
 			if err != nil || !through(leaf.Key) || leaf.Key.BitLength() == end || leaf.Key.GetBit(end) != (side == node.Right) {
 				return nil, 0, corrupted(ptr, path, depth, "the embedded leaf's key does not lead there")
 			}
-			setChild(n, side == node.Right, within(leaf.Key, leaf.Value))
-			nodes++
+			setChild(n, side == node.Right, parts.within(leaf.Key, leaf.Value))
 		}
 	}
-	return n, nodes, nil
+	return n, 1 + len(parts.leaves), nil
+}
+
+// parts makes the parts of a node that is read, all in two pieces of memory: they come and go together.
+type parts struct {
+	pointers []node.Pointer
+	leaves   []node.LeafNode
+}
+
+// newParts has room for the parts of r.
+func newParts(r *node.Record) *parts {
+	pointers, leaves := 0, 0
+	if r.OwnLeaf != nil {
+		pointers++
+		leaves++
+	}
+	for side := range r.Children {
+		if c := &r.Children[side]; c.Present {
+			pointers++
+			if c.Embedded != nil {
+				leaves++
+			}
+		}
+	}
+	return &parts{make([]node.Pointer, 0, pointers), make([]node.LeafNode, 0, leaves)}
+}
+
+// reference points to a child that has an entry of its own.
+func (p *parts) reference(c *node.Child) *node.Pointer {
+	p.pointers = append(p.pointers, node.Pointer{Clean: true, Hash: c.Hash, Address: c.Address})
+	return &p.pointers[len(p.pointers)-1]
 }
 
 // within points to a leaf that is stored within its parent's record, embedded or as its own. Its hash is
 // computed when it is needed: most leaves that are read are never hashed.
-func within(key node.Key, value []byte) *node.Pointer {
-	return &node.Pointer{Clean: true, Embedded: true, Node: &node.LeafNode{Key: key, Value: value}}
+func (p *parts) within(key node.Key, value []byte) *node.Pointer {
+	p.leaves = append(p.leaves, node.LeafNode{Key: key, Value: value})
+	p.pointers = append(p.pointers, node.Pointer{Clean: true, Embedded: true, Node: &p.leaves[len(p.leaves)-1]})
+	return &p.pointers[len(p.pointers)-1]
 }
 
 // labelStart is where the label of a node begins whose position has depth bits: at its parent's end.

@@ -145,7 +145,7 @@ func (t *Tree) RootType() node.RootType { return t.rootType }
 // Close gives up the tree's memory and with it all changes that are not committed. Every method but
 // RootType and Close then returns ErrClosed.
 func (t *Tree) Close() {
-	*t = Tree{closed: true, rootType: t.rootType, generation: t.generation + 1}
+	*t = Tree{closed: true, rootType: t.rootType, limits: t.limits, generation: t.generation + 1}
 }
 
 // begin is what every operation starts with.

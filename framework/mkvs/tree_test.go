@@ -429,7 +429,7 @@ func TestClosedAndCancelled(t *testing.T) {
 		_, prove := c.tree.Prove(c.ctx, 0, []byte("a"))
 		for name, err := range map[string]error{
 			"Get": get, "Overlay.Get": over, "Commit": commit, "Prove": prove, "Iterator": it.Err(),
-			"Insert": c.tree.Insert(c.ctx, nil, nil), "Remove": c.tree.Remove(c.ctx, nil),
+			"Insert": c.tree.Insert(c.ctx, []byte("a"), []byte("2")), "Remove": c.tree.Remove(c.ctx, []byte("a")),
 		} {
 			if !errors.Is(err, c.want) {
 				t.Errorf("%s: %v, want %v", name, err, c.want)
