@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"sync/atomic"
 
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -37,8 +36,6 @@ func (r *run) follow(ctx context.Context, ndb db.NodeDB, creator checkpoint.Crea
 	if err != nil {
 		return nil, err
 	}
-	r.Note("A checkpointer follows: every %s versions a checkpoint, and the last %s of them are kept",
-		console.Count(parameters.Interval), console.Count(parameters.Keep))
 	return f, nil
 }
 

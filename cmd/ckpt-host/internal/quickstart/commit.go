@@ -15,20 +15,31 @@ type committer struct {
 	tree    *mkvs.Tree
 	src     source
 	journal *journal
-	// finalized is told of each version that is there for good.
-	finalized func(version uint64)
-	root      node.Root
+	watch   watcher
+	root    node.Root
 }
 
+// watcher is told how a history goes in.
+type watcher interface {
+	// changed is told of each entry that was changed.
+	changed()
+	// finalized is told of each version that is there for good.
+	finalized(version uint64)
+}
+
+// cachedNodes is how many nodes the tree keeps in memory, with their values: each can be a file, so it is
+// fewer than the default.
+const cachedNodes = 10_000
+
 // commitAll puts in all versions after that of root, and returns the last one's root.
-func commitAll(ctx context.Context, ndb db.NodeDB, src source, journal *journal, root node.Root, finalized func(version uint64)) (node.Root, error) {
+func commitAll(ctx context.Context, ndb db.NodeDB, src source, journal *journal, root node.Root, watch watcher) (node.Root, error) {
 	c := &committer{
-		ndb:       ndb,
-		tree:      mkvs.NewWithRoot(ndb, root, mkvs.WithoutWriteLog()),
-		src:       src,
-		journal:   journal,
-		finalized: finalized,
-		root:      root,
+		ndb:     ndb,
+		tree:    mkvs.NewWithRoot(ndb, root, mkvs.WithoutWriteLog(), mkvs.WithCapacity(cachedNodes)),
+		src:     src,
+		journal: journal,
+		watch:   watch,
+		root:    root,
 	}
 	defer c.tree.Close()
 	if err := src.Replay(ctx, root.Version, limitsOf(ndb), c); err != nil {
@@ -46,10 +57,14 @@ func limitsOf(ndb db.NodeDB) limits {
 }
 
 func (c *committer) put(ctx context.Context, key, value []byte) error {
+	c.watch.changed()
 	return c.tree.Insert(ctx, key, value)
 }
 
-func (c *committer) remove(ctx context.Context, key []byte) error { return c.tree.Remove(ctx, key) }
+func (c *committer) remove(ctx context.Context, key []byte) error {
+	c.watch.changed()
+	return c.tree.Remove(ctx, key)
+}
 
 // end commits and finalizes a version.
 func (c *committer) end(ctx context.Context, version uint64) error {
@@ -66,6 +81,6 @@ func (c *committer) end(ctx context.Context, version uint64) error {
 		return fmt.Errorf("finalizing version %d (%.12s): %w", version, c.src.ID(version), err)
 	}
 	c.root = root
-	c.finalized(version)
+	c.watch.finalized(version)
 	return nil
 }

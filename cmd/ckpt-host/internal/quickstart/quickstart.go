@@ -74,8 +74,11 @@ func Run(ctx context.Context, opts Options) (*Result, error) {
 		return nil, err
 	}
 	if err := r.work(ctx); err != nil {
-		if r.Dir == "" {
-			r.Note("What was done so far is in %s; 'quickstart --dir %s' goes on with it.", r.dir.path, shellQuote(r.dir.path))
+		if r.Dir == "" || ctx.Err() != nil {
+			r.Note("What was done so far is in %s; a run with --dir %s goes on with it.", r.dir.path, shellQuote(r.dir.path))
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("interrupted: %w", ctx.Err())
 		}
 		return nil, err
 	}
@@ -232,7 +235,12 @@ func (r *run) commit(ctx context.Context, ndb db.NodeDB, creator checkpoint.Crea
 		r.Note("Directory: %s, where an earlier run put in versions 1 to %s", r.dir.path, console.Count(root.Version))
 	}
 	if first <= last {
-		r.Note("Committing versions %s to %s to %s", console.Count(first), console.Count(last), r.result.FromBackend)
+		following := ""
+		if c := r.dir.history.Checkpoints; c != nil {
+			following = fmt.Sprintf("; a checkpointer makes a checkpoint of one in %s, and keeps the last %s",
+				console.Count(c.Interval), console.Count(c.Keep))
+		}
+		r.Note("Committing versions %s to %s to %s%s", console.Count(first), console.Count(last), r.result.FromBackend, following)
 	}
 
 	follower, err := r.follow(ctx, ndb, creator)
@@ -240,16 +248,24 @@ func (r *run) commit(ctx context.Context, ndb db.NodeDB, creator checkpoint.Crea
 		return root, err
 	}
 	r.progress.phase("Committing to "+r.result.FromBackend, "versions", root.Version, last)
-	root, err = commitAll(ctx, ndb, r.src, journal, root, func(version uint64) {
-		r.progress.at(version)
-		follower.notify(version)
-	})
+	root, err = commitAll(ctx, ndb, r.src, journal, root, &arrivals{&r.progress, follower})
 	if err == nil {
 		r.progress.phase("Waiting for the checkpointer", "", 0, 0)
 	}
 	err = errors.Join(err, follower.finish(ctx, err == nil))
 	r.result.Automatic = follower.made.Load()
 	return root, err
+}
+
+// arrivals hands on how a history goes in, to who tells of it and who makes checkpoints of it.
+type arrivals struct {
+	*progress
+	follower *follower
+}
+
+func (a *arrivals) finalized(version uint64) {
+	a.at(version)
+	a.follower.notify(version)
 }
 
 // restore restores a checkpoint into a fresh database of the other backend.
@@ -267,7 +283,12 @@ func (r *run) restore(ctx context.Context, h *host.Host, from checkpoint.ChunkPr
 	r.Note("Restoring it into %s", r.result.ToBackend)
 	r.progress.phase("Restoring into "+r.result.ToBackend, "chunks", 0, uint64(len(m.Chunks)))
 	if err := restore(ctx, to, from, m, r.progress.at); err != nil {
-		return nil, fmt.Errorf("restoring version %d: %w", m.Root.Version, err)
+		err = fmt.Errorf("restoring version %d: %w", m.Root.Version, err)
+		if code, _ := exit.Of(err); code == exit.Invalid {
+			return nil, (&exit.Error{Code: code, Err: err}).
+				WithHint("remove the checkpoint, %s, and the next run makes it again", shellQuote(r.result.Checkpoint.Path))
+		}
+		return nil, err
 	}
 	return to, nil
 }
