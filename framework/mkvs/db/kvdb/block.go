@@ -50,9 +50,6 @@ type packer struct {
 	bytes   int // of records and positions
 }
 
-// size is the length of the value if the block ended now.
-func (p *packer) size() int { return blockSize(len(p.entries), p.bytes, p.shared) }
-
 // blockSize is at least the length of the value of a block: it takes the longest lengths.
 func blockSize(n, size, shared int) int {
 	return blockHead + slotSize + crcSize + n*(slotSize+2) + size - n*shared
