@@ -26,6 +26,9 @@ func TestMain(m *testing.M) {
 	if plugin.ServeBuiltin(os.Args, version(), memory.New(), bbolt.New(), leveldb.New()) {
 		os.Exit(0)
 	}
+	if os.Getenv(mainVariable) != "" {
+		main()
+	}
 	testscript.Main(m, map[string]func(){"ckpt-host": main})
 }
 

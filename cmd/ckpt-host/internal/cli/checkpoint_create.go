@@ -95,7 +95,7 @@ there already is told as it is; asking for another chunk size or number of threa
 				return err
 			}
 			ctx := cmd.Context()
-			return e.withDatabase(ctx, ns, host.Read, func(ndb db.NodeDB) error {
+			return e.withDatabase(ctx, ns, &flags, host.Read, func(ndb db.NodeDB) error {
 				found, err := root.find(ctx, ndb, ns)
 				if err != nil {
 					return err
@@ -109,6 +109,7 @@ there already is told as it is; asking for another chunk size or number of threa
 		},
 	}
 	flags.add(cmd)
+	flags.addLockWait(cmd)
 	root.add(cmd, "the newest")
 	cut.add(cmd)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")

@@ -47,7 +47,7 @@ An empty tree prints nothing. A version that is not there is an error.`,
 				return err
 			}
 			ctx := cmd.Context()
-			return e.withDatabase(ctx, ns, host.Read, func(ndb db.NodeDB) error {
+			return e.withDatabase(ctx, ns, &flags, host.Read, func(ndb db.NodeDB) error {
 				found, err := root.find(ctx, ndb, ns)
 				if err != nil {
 					return err
@@ -57,6 +57,7 @@ An empty tree prints nothing. A version that is not there is an error.`,
 		},
 	}
 	flags.add(cmd)
+	flags.addLockWait(cmd)
 	root.add(cmd, "the newest")
 	addEncodingFlag(cmd, &encoding)
 	return cmd

@@ -65,18 +65,19 @@ Where the namespace has a checkpoints block, checkpoints are made meanwhile.`,
 			if err != nil {
 				return err
 			}
-			input, name, err := openInput(e, args[0])
+			input, name, err := openInput(cmd.Context(), e, args[0])
 			if err != nil {
 				return err
 			}
 			defer input.Close()
-			return e.withDatabase(cmd.Context(), ns, host.Write, func(ndb db.NodeDB) error {
+			return e.withDatabase(cmd.Context(), ns, &flags, host.Write, func(ndb db.NodeDB) error {
 				reader := ndjson.NewReader(input, form, ndb.Info().MaxKeyBytes, ndb.Info().MaxValueBytes)
 				return e.runImport(cmd.Context(), ns, ndb, reader, name, asJSON)
 			})
 		},
 	}
 	flags.add(cmd)
+	flags.addLockWait(cmd)
 	addEncodingFlag(cmd, &encoding)
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
@@ -96,10 +97,22 @@ func parseEncoding(name string) (ndjson.Encoding, error) {
 	return form, nil
 }
 
+// stdin is the program's own input; closing it ends the reading.
+type stdin struct {
+	io.Reader
+	stop context.CancelFunc
+}
+
+func (s stdin) Close() error {
+	s.stop()
+	return nil
+}
+
 // openInput opens the file that is to be imported, and returns what it is called in messages.
-func openInput(e *env, path string) (io.ReadCloser, string, error) {
+func openInput(ctx context.Context, e *env, path string) (io.ReadCloser, string, error) {
 	if path == "-" {
-		return io.NopCloser(e.In()), "stdin", nil
+		ctx, cancel := context.WithCancel(ctx)
+		return stdin{console.Interruptible(ctx, e.In()), cancel}, "stdin", nil
 	}
 	f, err := os.Open(path)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,7 @@ import (
 type namespaceFlags struct {
 	config    string
 	namespace string
+	lockWait  time.Duration
 }
 
 func (f *namespaceFlags) add(cmd *cobra.Command) {
@@ -73,9 +75,15 @@ func (f *namespaceFlags) load() (*config.Namespace, error) {
 	return ns, nil
 }
 
+// addLockWait adds the flag for commands that open the database.
+func (f *namespaceFlags) addLockWait(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&f.lockWait, "lock-wait", db.DefaultLockWait, "how `long` to wait for a database that another process holds")
+}
+
 // withDatabase opens the namespace's database, calls use with it, and closes it and its process.
-func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, mode host.Mode, use func(db.NodeDB) error) (err error) {
+func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, flags *namespaceFlags, mode host.Mode, use func(db.NodeDB) error) (err error) {
 	h := host.New(e.logger())
+	h.LockWait = max(flags.lockWait, time.Nanosecond) // 0 would be the default
 	defer func() {
 		// A process that has gone can't be closed either, which is no news.
 		if closeErr := h.Close(ctx); !errors.Is(err, db.ErrUnavailable) {

@@ -72,12 +72,13 @@ A restore that was interrupted goes on where it was when it is run again.`,
 			if err != nil {
 				return planFailed(from, err)
 			}
-			return e.withDatabase(ctx, ns, host.Write, func(ndb db.NodeDB) error {
+			return e.withDatabase(ctx, ns, &flags, host.Write, func(ndb db.NodeDB) error {
 				return e.restore(ctx, ns, ndb, plan, asJSON)
 			})
 		},
 	}
 	flags.add(cmd)
+	flags.addLockWait(cmd)
 	cmd.Flags().StringVar(&from, "from", "", "the `directory` with one checkpoint, or with checkpoints")
 	cmd.Flags().StringArrayVar(&roots, "root", nil, "a trusted `root`, [state:|io:][VERSION:]HASH; once for each root of the version")
 	cmd.Flags().BoolVar(&trustSource, "trust-source", false, "take all roots of the newest version in DIR, whatever they are")

@@ -4,6 +4,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
@@ -37,7 +38,7 @@ func Run(ctx context.Context, args []string, version string, c *console.Console)
 		return code
 	}
 	if ctx.Err() != nil {
-		code, hint = exit.Interrupted, ""
+		code, err = exit.Interrupted, fmt.Errorf("interrupted: %w", err)
 	}
 	report(c, err, hint)
 	return code

@@ -2,10 +2,13 @@ package console
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"io"
 	"strings"
 	"sync"
 	"testing"
+	"testing/iotest"
 	"time"
 )
 
@@ -100,6 +103,28 @@ func TestProgressOnTerminalIsWiped(t *testing.T) {
 	want := strings.Repeat("x", 79) + "\r\x1b[Kmessage\n"
 	if got := stderr.String(); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestInterruptible(t *testing.T) {
+	text := strings.Repeat("0123456789", 50_000)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	got, err := io.ReadAll(Interruptible(ctx, iotest.HalfReader(strings.NewReader(text))))
+	if err != nil || string(got) != text {
+		t.Errorf("read %d bytes of %d, %v", len(got), len(text), err)
+	}
+	broken := errors.New("broken")
+	if _, err := io.ReadAll(Interruptible(ctx, iotest.ErrReader(broken))); !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+
+	in, out := io.Pipe()
+	defer out.Close()
+	r := Interruptible(ctx, in)
+	time.AfterFunc(time.Millisecond, cancel)
+	if n, err := r.Read(make([]byte, 1)); n != 0 || !errors.Is(err, context.Canceled) {
+		t.Errorf("read %d bytes, %v", n, err)
 	}
 }
 

@@ -105,7 +105,10 @@ func Of(err error) (code int, hint string) {
 	}
 	switch {
 	case code == Interrupted || code == BrokenPipe:
-		return code, ""
+		if hasOwn {
+			hint = own.Hint
+		}
+		return code, hint
 	case hasOwn && own.Hint != "":
 		return own.Code, own.Hint
 	case hasOwn:

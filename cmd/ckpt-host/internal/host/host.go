@@ -39,6 +39,10 @@ const (
 // Host holds the processes of backends, and the databases open in them. It may be used by several
 // goroutines at once.
 type Host struct {
+	// LockWait is how long to wait for a database that another process holds; 0 means the default. It is
+	// set before Open.
+	LockWait time.Duration
+
 	logger hclog.Logger
 
 	mu        sync.Mutex
@@ -73,7 +77,7 @@ func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.No
 		return fail(err)
 	}
 	cfg := ns.DatabaseConfig()
-	cfg.ReadOnly = mode == Read
+	cfg.ReadOnly, cfg.LockWait = mode == Read, h.LockWait
 	ndb, err := process.Open(ctx, cfg)
 	if err != nil {
 		return fail(err)

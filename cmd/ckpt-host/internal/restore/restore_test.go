@@ -1,0 +1,300 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance/vectors"
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
+	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/mkvs"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+var namespace = common.NewTestNamespaceFromSeed([]byte("restore"), 0)
+
+func open(t *testing.T) db.NodeDB {
+	t.Helper()
+	ctx := context.Background()
+	ndb, err := memory.New().New(ctx, &db.Config{Namespace: namespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := ndb.Close(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	return ndb
+}
+
+// shelfOf makes a directory with the checkpoints of versions 1 to n, whose states have 100 entries more
+// each, cut into chunks of this size.
+func shelfOf(t *testing.T, n uint64, chunkSize uint64) (dir string, roots []node.Root) {
+	t.Helper()
+	ctx := context.Background()
+	ndb := open(t)
+	dir = t.TempDir()
+	creator, err := checkpoint.NewFileCreator(dir, ndb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree := mkvs.New(ndb, node.RootTypeState)
+	defer tree.Close()
+	set := vectors.DataSet{Kind: "uniform", Seed: 1, N: n * 100}
+	for version := uint64(1); version <= n; version++ {
+		for i := (version - 1) * 100; i < version*100; i++ {
+			key, value := set.Entry(i)
+			if err := tree.Insert(ctx, key, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, h, err := tree.Commit(ctx, namespace, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root := node.Root{Namespace: namespace, Version: version, Type: node.RootTypeState, Hash: h}
+		if err := ndb.Finalize(ctx, []node.Root{root}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := creator.CreateCheckpoint(ctx, root, chunkSize); err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, root)
+	}
+	return dir, roots
+}
+
+func trust(root node.Root) []Trusted {
+	return []Trusted{{Type: root.Type, Hash: root.Hash}}
+}
+
+func plan(t *testing.T, dir string, root node.Root) *Plan {
+	t.Helper()
+	p, err := NewPlan(context.Background(), dir, namespace, trust(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func run(ctx context.Context, ndb db.NodeDB, p *Plan) (Outcome, error) {
+	return Run(ctx, ndb, p, new(Progress), hclog.NewNullLogger())
+}
+
+// count returns the number of entries of a root.
+func count(t *testing.T, ndb db.NodeDB, root node.Root) (n int) {
+	t.Helper()
+	tree := mkvs.NewWithRoot(ndb, root)
+	defer tree.Close()
+	it := tree.NewIterator(context.Background())
+	defer it.Close()
+	for it.Rewind(); it.Valid(); it.Next() {
+		n++
+	}
+	if err := it.Err(); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// interrupting is a database whose caller's context ends with a certain chunk.
+type interrupting struct {
+	db.NodeDB
+	at     uint64
+	cancel context.CancelFunc
+}
+
+func (i *interrupting) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	if index == i.at {
+		i.cancel()
+		return nil, ctx.Err()
+	}
+	return i.NodeDB.NewChunk(ctx, root, index)
+}
+
+func TestInterruptedRestoreGoesOn(t *testing.T) {
+	dir, roots := shelfOf(t, 1, 512)
+	p := plan(t, dir, roots[0])
+	ndb := open(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	_, err := run(ctx, &interrupting{ndb, 5, cancel}, p)
+	var kept *KeptError
+	if !errors.As(err, &kept) || !errors.Is(err, context.Canceled) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	if roots, err := ndb.GetRootsForVersion(context.Background(), 1); err != nil || len(roots) != 0 {
+		t.Fatalf("roots that can be seen: %v, %v", roots, err)
+	}
+	outcome, err := run(context.Background(), ndb, p)
+	if err != nil || outcome.Resumed == 0 || outcome.Discarded || outcome.AlreadyThere {
+		t.Fatalf("going on: %+v, %v", outcome, err)
+	}
+	if n := count(t, ndb, roots[0]); n != 100 {
+		t.Errorf("%d entries", n)
+	}
+	if outcome, err := run(context.Background(), ndb, p); err != nil || !outcome.AlreadyThere {
+		t.Errorf("again: %+v, %v", outcome, err)
+	}
+}
+
+// TestOtherRestoreIsDiscarded leaves an unfinished restore, and restores something else: another
+// version, and the same root cut otherwise.
+func TestOtherRestoreIsDiscarded(t *testing.T) {
+	dir, roots := shelfOf(t, 2, 512)
+	recut, _ := shelfOf(t, 2, 700)
+	for name, then := range map[string]*Plan{
+		"another version":     plan(t, dir, roots[1]),
+		"the same root recut": plan(t, recut, roots[0]),
+	} {
+		t.Run(name, func(t *testing.T) {
+			ndb := open(t)
+			ctx, cancel := context.WithCancel(context.Background())
+			defer cancel()
+			if _, err := run(ctx, &interrupting{ndb, 3, cancel}, plan(t, dir, roots[0])); err == nil {
+				t.Fatal("not interrupted")
+			}
+			outcome, err := run(context.Background(), ndb, then)
+			if err != nil || !outcome.Discarded || outcome.Resumed != 0 {
+				t.Fatalf("%+v, %v", outcome, err)
+			}
+			if n, want := count(t, ndb, then.Roots()[0]), int(then.Version)*100; n != want {
+				t.Errorf("%d entries, want %d", n, want)
+			}
+		})
+	}
+}
+
+func TestBadCheckpointLeavesNothing(t *testing.T) {
+	for name, harm := range map[string]struct {
+		do   func(t *testing.T, s *Source)
+		want error
+	}{
+		"corrupt chunk": {func(t *testing.T, s *Source) {
+			b, err := os.ReadFile(s.chunk(4))
+			if err != nil {
+				t.Fatal(err)
+			}
+			b[len(b)/2] ^= 1
+			if err := os.WriteFile(s.chunk(4), b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, checkpoint.ErrChunkCorrupted},
+		"chunk gone meanwhile": {func(t *testing.T, s *Source) {
+			if err := os.Remove(s.chunk(4)); err != nil {
+				t.Fatal(err)
+			}
+		}, os.ErrNotExist},
+		"digest of another chunk": {func(_ *testing.T, s *Source) {
+			s.Metadata.Chunks[4] = s.Metadata.Chunks[3]
+		}, checkpoint.ErrChunkCorrupted},
+		"chunk left out": {func(t *testing.T, s *Source) {
+			s.Metadata.Chunks = s.Metadata.Chunks[:len(s.Metadata.Chunks)-1]
+		}, checkpoint.ErrChunkProofVerificationFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir, roots := shelfOf(t, 1, 512)
+			good, _ := shelfOf(t, 1, 512)
+			p := plan(t, dir, roots[0])
+			harm.do(t, &p.Sources[0])
+			ndb := open(t)
+			_, err := run(context.Background(), ndb, p)
+			var kept *KeptError
+			if !errors.Is(err, harm.want) || errors.As(err, &kept) {
+				t.Fatalf("got %v, want %v", err, harm.want)
+			}
+			if open, err := ndb.Multipart(context.Background()); err != nil || open != nil {
+				t.Errorf("a multipart insert is left: %+v, %v", open, err)
+			}
+			outcome, err := run(context.Background(), ndb, plan(t, good, roots[0]))
+			if err != nil || outcome.Resumed != 0 {
+				t.Fatalf("a good one afterwards: %+v, %v", outcome, err)
+			}
+			if n := count(t, ndb, roots[0]); n != 100 {
+				t.Errorf("%d entries", n)
+			}
+		})
+	}
+}
+
+func TestNotOlder(t *testing.T) {
+	dir, roots := shelfOf(t, 3, 4096)
+	ndb := open(t)
+	for _, version := range []int{2, 3} {
+		if _, err := run(context.Background(), ndb, plan(t, dir, roots[version-1])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := run(context.Background(), ndb, plan(t, dir, roots[0])); !errors.Is(err, ErrNotOlder) {
+		t.Errorf("an older version: %v", err)
+	}
+}
+
+func TestSameHashAtSeveralVersions(t *testing.T) {
+	dir, roots := shelfOf(t, 1, 4096)
+	// The same state as version 2: the metadata says so, and nobody can tell.
+	m, err := os.ReadFile(filepath.Join(plan(t, dir, roots[0]).Sources[0].Path, "meta"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded, err := checkpoint.DecodeMetadata(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decoded.Root.Version = 2
+	copied := checkpoint.CheckpointDir(dir, decoded.Root)
+	if err := os.MkdirAll(filepath.Dir(copied), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(copied, os.DirFS(checkpoint.CheckpointDir(dir, roots[0]))); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(copied, "meta"), checkpoint.EncodeMetadata(decoded), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := plan(t, dir, roots[0])
+	if p.Version != 2 || !slices.Equal(p.Others, []uint64{1}) {
+		t.Errorf("version %d, others %v", p.Version, p.Others)
+	}
+	one := trust(roots[0])
+	one[0].Version, one[0].HasVersion = 1, true
+	if p, err := NewPlan(context.Background(), dir, namespace, one); err != nil || p.Version != 1 {
+		t.Errorf("version 1: %+v, %v", p, err)
+	}
+}
+
+func TestParseTrusted(t *testing.T) {
+	const h = "c672b8d1ef56ed28ab87c3622c5114069bdd3ad7b8f9737498d0c01ecef0967a"
+	for text, want := range map[string]string{
+		h:                              "state:" + h,
+		strings.ToUpper(h):             "state:" + h,
+		"state:" + h:                   "state:" + h,
+		"io:" + h:                      "io:" + h,
+		"7:" + h:                       "state:7:" + h,
+		"io:18446744073709551615:" + h: "io:18446744073709551615:" + h,
+		"state:0:" + h:                 "state:0:" + h,
+	} {
+		got, err := ParseTrusted(text)
+		if err != nil || got.String() != want {
+			t.Errorf("%s: %v, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{
+		"", ":", h[1:], h + "0", "io:", "io", "IO:" + h, "-1:" + h, "7:io:" + h, "io:7:8:" + h,
+		"18446744073709551616:" + h, "state:state:" + h, "zz" + h[2:], " " + h,
+	} {
+		if got, err := ParseTrusted(text); err == nil {
+			t.Errorf("%q was taken as %v", text, got)
+		}
+	}
+}
