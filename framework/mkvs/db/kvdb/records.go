@@ -11,7 +11,8 @@ import (
 )
 
 const (
-	// magic says whose a store is, whatever the format version.
+	// magic says whose a store is. In every format version the stamp begins with it and the version, and
+	// is sealed.
 	magic = "ckpt-kvdb"
 	// formatVersion is the version of all that is stored. It changes with every change that an older or
 	// newer program could misread.
@@ -31,8 +32,7 @@ func checkStamp(value []byte, ns common.Namespace) error {
 	}
 	f, ok := unseal(stampKey, value)
 	f.bytes(uint64(len(magic)))
-	// The format version comes first: what another format has after it is not ours to check.
-	if version := f.uvarint(); !f.bad && version != formatVersion && ok {
+	if version := f.uvarint(); ok && !f.bad && version != formatVersion {
 		return fmt.Errorf("%w: it has %d, this program reads %d: use the program that wrote it, or restore a checkpoint into a new database",
 			db.ErrFormatVersion, version, formatVersion)
 	}
