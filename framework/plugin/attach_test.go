@@ -180,7 +180,7 @@ func TestPinEndsWithSession(t *testing.T) {
 }
 
 // rawOpen begins a session and opens a database as a foreign host would.
-func rawOpen(t *testing.T, raw pb.NodeDBClient) (handle uint64) {
+func rawOpen(t *testing.T, raw pb.NodeDBClient) uint64 {
 	t.Helper()
 	session, err := raw.Session(testContext(t), &pb.SessionRequest{Host: "foreign"})
 	if err != nil {
@@ -190,11 +190,15 @@ func rawOpen(t *testing.T, raw pb.NodeDBClient) (handle uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := raw.Open(testContext(t), &pb.OpenRequest{Session: event.Session, Namespace: testNamespace[:]})
-	if err != nil {
-		t.Fatal(err)
+	const handle = 1234
+	for _, taken := range []bool{false, true} {
+		_, err = raw.Open(testContext(t), &pb.OpenRequest{Session: event.Session, Handle: handle, Namespace: testNamespace[:]})
+		if !taken && err != nil {
+			t.Fatal(err)
+		}
 	}
-	return r.Handle
+	requireError(t, err, plugin.ModuleName, codeProtocol)
+	return handle
 }
 
 // requireError checks that an error is the backend's own and has this identity.

@@ -3,6 +3,7 @@ package plugin
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"sync"
 	"time"
@@ -92,12 +93,16 @@ func (c *Client) Open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 	if err := c.usable(); err != nil {
 		return nil, err
 	}
-	response, err := c.rpc.Open(ctx, toOpen(c.session.Session, dir, cfg))
+	d := &database{client: c, rpc: c.rpc, handle: rand.Uint64() | 1}
+	response, err := c.rpc.Open(ctx, toOpen(c.session.Session, d.handle, dir, cfg))
 	if err != nil {
+		if ctx.Err() != nil {
+			c.giveUp(d)
+		}
 		return nil, c.failure(ctx, err)
 	}
-	d := &database{client: c, rpc: c.rpc, handle: response.Handle}
 	if d.info, err = fromInfo(response); err != nil {
+		c.giveUp(d)
 		return nil, err
 	}
 	d.life, d.end = context.WithCancel(c.life)
@@ -109,6 +114,22 @@ func (c *Client) Open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 	}
 	c.databases[d] = struct{}{}
 	return d, nil
+}
+
+// giveUp has a database closed that may have been opened though its caller does not want it any more: it
+// would hold its lock as long as the session lasts.
+func (c *Client) giveUp(d *database) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed { // and the session's end closes it
+		return
+	}
+	c.ended.Go(func() {
+		ctx, cancel := context.WithTimeout(c.life, abortTimeout)
+		defer cancel()
+		// An error says most likely that it was not opened; whatever else it says, nobody is left to know.
+		_, _ = c.rpc.Close(ctx, d.request())
+	})
 }
 
 // Close closes all databases that are open and ends the session. ctx bounds how long that takes.

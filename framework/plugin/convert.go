@@ -64,9 +64,9 @@ func fromAddress(a *pb.Address) (node.Address, error) {
 	return node.Address{Version: a.GetVersion(), Candidate: uint16(a.GetCandidate())}, nil
 }
 
-func toOpen(session []byte, dir string, cfg *db.Config) *pb.OpenRequest {
+func toOpen(session []byte, handle uint64, dir string, cfg *db.Config) *pb.OpenRequest {
 	return &pb.OpenRequest{
-		Session: session, Dir: dir, Namespace: cfg.Namespace[:], ReadOnly: cfg.ReadOnly,
+		Session: session, Handle: handle, Dir: dir, Namespace: cfg.Namespace[:], ReadOnly: cfg.ReadOnly,
 		LockWaitNanos: int64(cfg.LockWait), MaxKeyBytes: int64(cfg.MaxKeyBytes), MaxValueBytes: int64(cfg.MaxValueBytes),
 		DiscardWriteLogs: cfg.DiscardWriteLogs, Settings: cfg.Settings,
 	}
@@ -86,9 +86,9 @@ func fromOpen(r *pb.OpenRequest) (*db.Config, error) {
 	}, nil
 }
 
-func toInfo(handle uint64, i db.Info) *pb.OpenResponse {
+func toInfo(i db.Info) *pb.OpenResponse {
 	return &pb.OpenResponse{
-		Handle: handle, Backend: i.Backend, BackendVersion: i.BackendVersion, Namespace: i.Namespace[:],
+		Backend: i.Backend, BackendVersion: i.BackendVersion, Namespace: i.Namespace[:],
 		MaxKeyBytes: int64(i.MaxKeyBytes), MaxValueBytes: int64(i.MaxValueBytes), EmbedBytes: int64(i.EmbedBytes),
 		Durable: i.Capabilities.Durable, ReadOnly: i.Capabilities.ReadOnly,
 		WriteLogs: i.Capabilities.WriteLogs, Compact: i.Capabilities.Compact,

@@ -202,6 +202,9 @@ func (p *pin) Release(ctx context.Context) error {
 	if p.released {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
 	p.released = true
 	defer p.cancel()
 	defer context.AfterFunc(ctx, p.cancel)()

@@ -89,6 +89,7 @@ func (f fakeFactory) New(_ context.Context, cfg *db.Config) (db.NodeDB, error) {
 		}
 	}
 	cfg.Logger.Warn("opened", "dir", filepath.Base(cfg.Dir))
+	time.Sleep(time.Duration(d.settings.OpenMillis) * time.Millisecond)
 	if d.settings.PanicAtOpen {
 		panic("no mood to open")
 	}
@@ -97,6 +98,7 @@ func (f fakeFactory) New(_ context.Context, cfg *db.Config) (db.NodeDB, error) {
 
 type fakeSettings struct {
 	PanicAtOpen bool `json:"panic_at_open"`
+	OpenMillis  int  `json:"open_millis"`
 	CloseMillis int  `json:"close_millis"`
 }
 

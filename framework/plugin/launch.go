@@ -74,7 +74,11 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 	if logger == nil {
 		logger = hclog.NewNullLogger()
 	}
-	if err := checkSum(cfg.Path, cfg.SHA256); err != nil {
+	program, err := findProgram(cfg.Path)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLaunchFailed, err)
+	}
+	if err := checkSum(program, cfg.SHA256); err != nil {
 		return nil, err
 	}
 	runDir, err := chooseRunDir(cfg.RunDir)
@@ -108,7 +112,10 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 			grpc.MaxCallRecvMsgSize(maxMessageBytes), grpc.MaxCallSendMsgSize(maxMessageBytes))),
 		RunnerFunc: func(_ hclog.Logger, spec *exec.Cmd, dir string) (runner.Runner, error) {
 			socketDir = dir
-			cmd := exec.Command(cfg.Path, cfg.Args...)
+			cmd := exec.Command(program, cfg.Args...)
+			if program == selfLinux {
+				cmd.Args[0] = os.Args[0] // which says more in a list of processes
+			}
 			cmd.Env = append(append(append([]string{}, cfg.Env...), spec.Env...), levelVariable+"="+logger.GetLevel().String())
 			cmd.Dir = cfg.Dir
 			c := newChild(cmd, dir, forward)
@@ -278,16 +285,21 @@ func (p *Process) kill() {
 	<-p.watched
 }
 
+// findProgram returns the path of a program, absolute: what is checked is what is run, wherever.
+func findProgram(path string) (string, error) {
+	found, err := exec.LookPath(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(found)
+}
+
 // checkSum compares a program's file with what the configuration says.
 func checkSum(path, want string) error {
 	if want == "" {
 		return nil
 	}
-	found, err := exec.LookPath(path)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrLaunchFailed, err)
-	}
-	file, err := os.Open(found)
+	file, err := os.Open(path)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrLaunchFailed, err)
 	}
@@ -298,7 +310,7 @@ func checkSum(path, want string) error {
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); !strings.EqualFold(got, want) {
 		return fmt.Errorf("%w: %s: its SHA-256 is %s, the configuration says %s; if the file is what it should be, put its sum there",
-			ErrChecksum, found, got, want)
+			ErrChecksum, path, got, want)
 	}
 	return nil
 }

@@ -199,6 +199,27 @@ func TestBeyondLimit(t *testing.T) {
 	}
 }
 
+// TestOpenCancelled gives up opening while the backend is at it: the database must not stay open, locked,
+// for the rest of the session.
+func TestOpenCancelled(t *testing.T) {
+	p := launch(t, "fake")
+	cfg := &db.Config{Dir: t.TempDir(), Namespace: testNamespace, Settings: []byte(`{"open_millis":100}`)}
+	for _, wait := range []time.Duration{50 * time.Millisecond, 95 * time.Millisecond, 100 * time.Millisecond, 101 * time.Millisecond} {
+		ndb, err := p.Open(within(t, wait), cfg)
+		if err == nil { // the machine was fast enough
+			if err := ndb.Close(testContext(t)); err != nil {
+				t.Error(err)
+			}
+		} else if !errors.Is(err, context.DeadlineExceeded) {
+			t.Error(err)
+		}
+		eventually(t, "the database is closed", func() bool { return exists(filepath.Join(cfg.Dir, "closed")) })
+		if err := os.Remove(filepath.Join(cfg.Dir, "closed")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 func TestHandlesAreApart(t *testing.T) {
 	p := launch(t, "fake")
 	one, other := open(t, p), open(t, p)
@@ -395,11 +416,7 @@ func TestHostKilled(t *testing.T) {
 	for _, backend := range []string{"fake", "bbolt", "leveldb"} {
 		t.Run(backend, func(t *testing.T) {
 			dir := t.TempDir()
-			run, err := os.MkdirTemp("", "ckpt-t")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer os.RemoveAll(run) // a host that is killed leaves an empty directory for its socket
+			run := runDir(t)
 			host := play("host")
 			host.Env = append(host.Env, "CKPT_TEST_BACKEND="+backend, "CKPT_TEST_DIR="+dir, "CKPT_TEST_RUN="+run)
 			stdin, err := host.StdinPipe()

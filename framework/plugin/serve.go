@@ -44,6 +44,9 @@ func Serve(opts ServeOptions) { os.Exit(serve(opts, os.Args[1:])) }
 // The second is the backend's name.
 const BuiltinArg = "__ckpt-backend"
 
+// selfLinux is this program's file on Linux, also when it has no name any more.
+const selfLinux = "/proc/self/exe"
+
 // ServeBuiltin serves one of factories if args, all of the program's arguments with its name, ask for it,
 // and then says that it did; the program should exit. A host calls it first thing in main, and its tests
 // in TestMain. It exits by itself, with an error, where it can't serve what is asked for.
@@ -73,7 +76,7 @@ func ServeBuiltin(args []string, version string, factories ...db.Factory) (handl
 func Builtin(name string) (path string, args []string, err error) {
 	args = []string{BuiltinArg, name}
 	if runtime.GOOS == "linux" {
-		return "/proc/self/exe", args, nil
+		return selfLinux, args, nil
 	}
 	path, err = os.Executable()
 	return path, args, err
@@ -172,8 +175,12 @@ func (l *life) run() int {
 			return server
 		},
 	})
-	// The host has asked for the end, or await has stopped the server.
+	// The host has asked for the end, or await has stopped the server. The socket is gone; so is its
+	// directory, which a host that was killed could not remove.
 	l.end(orphanTimeout)
+	if dir := os.Getenv(goplugin.EnvUnixSocketDir); dir != "" {
+		_ = os.Remove(dir) // the host may have been first, and what isn't empty stays
+	}
 	if l.grpc.Load() == nil {
 		l.logger.Error("the plugin could not be served", "socket directory", os.Getenv(goplugin.EnvUnixSocketDir))
 		return 1

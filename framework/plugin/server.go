@@ -3,7 +3,6 @@ package plugin
 import (
 	"context"
 	"crypto/rand"
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"time"
@@ -11,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/grpc"
 
+	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	pb "github.com/ckpt-project/ckpt/framework/plugin/proto"
@@ -188,36 +188,34 @@ func (s *service) Open(ctx context.Context, r *pb.OpenRequest) (*pb.OpenResponse
 	if err != nil {
 		return nil, toStatus(err)
 	}
-	id, err := s.adopt(owner, h)
+	err = s.adopt(owner, r.Handle, h)
 	if err == nil && ctx.Err() != nil { // nobody will get the answer
-		s.forget(id)
+		s.forget(r.Handle)
 		err = ctx.Err()
 	}
 	if err != nil {
 		closeCtx, cancel := context.WithTimeout(context.Background(), sessionCloseTimeout)
 		defer cancel()
-		if closeErr := h.close(closeCtx); closeErr != nil {
+		if closeErr := h.close(closeCtx); closeErr != nil && !errors.Is(closeErr, db.ErrClosed) {
 			s.log.Error("closing a database that nobody wants any more", "error", closeErr)
 		}
 		return nil, toStatus(err)
 	}
-	return toInfo(id, h.info), nil
+	return toInfo(h.info), nil
 }
 
-// adopt gives a handle an id.
-func (s *service) adopt(owner *session, h *handle) (uint64, error) {
-	var random [8]byte
-	if _, err := rand.Read(random[:]); err != nil {
-		return 0, err
-	}
-	id := binary.BigEndian.Uint64(random[:])
+// adopt gives a handle the id that the host chose.
+func (s *service) adopt(owner *session, id uint64, h *handle) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if owner.handles == nil {
-		return 0, fmt.Errorf("%w: session has ended", db.ErrClosed)
+		return fmt.Errorf("%w: session has ended", db.ErrClosed)
+	}
+	if _, taken := s.handles[id]; taken || id == 0 {
+		return fmt.Errorf("%w: handle %d is taken", ErrProtocol, id)
 	}
 	owner.handles[id], s.handles[id] = h, h
-	return id, nil
+	return nil
 }
 
 func (s *service) forget(id uint64) {

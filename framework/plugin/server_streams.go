@@ -184,8 +184,12 @@ func (s *service) WriteBatch(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 		if err != nil {
 			return err
 		}
-		// The stream's context may be what has ended; what an abort has to do, it has to do then, too.
-		defer abort(h, "Batch.Abort", batch.Abort)
+		over := false
+		defer func() {
+			if !over {
+				abort(h, "Batch.Abort", batch.Abort)
+			}
+		}()
 		if err := answerAddress(stream, batch.Address()); err != nil {
 			return err
 		}
@@ -196,9 +200,13 @@ func (s *service) WriteBatch(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 			}
 			switch kind {
 			case itemCommit:
-				return commitBatch(ctx, batch, payload)
+				err := commitBatch(ctx, batch, payload)
+				over = err == nil
+				return err
 			case itemAbort:
-				return batch.Abort(ctx)
+				err := batch.Abort(ctx)
+				over = err == nil
+				return err
 			default:
 				if err := applyBatchItem(ctx, batch, kind, payload); err != nil {
 					return err
@@ -208,7 +216,8 @@ func (s *service) WriteBatch(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 	})
 }
 
-// abort ends a batch or chunk whose stream is over. After a commit it does nothing.
+// abort ends a batch or chunk whose stream is over without commit. The stream's context may be what has
+// ended; what is to be done, is to be done then, too.
 func abort(h *handle, method string, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
 	defer cancel()
@@ -282,7 +291,12 @@ func (s *service) WriteChunk(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 		if err != nil {
 			return err
 		}
-		defer abort(h, "ChunkWriter.Abort", chunk.Abort)
+		over := false
+		defer func() {
+			if !over {
+				abort(h, "ChunkWriter.Abort", chunk.Abort)
+			}
+		}()
 		if err := answerAddress(stream, chunk.Address()); err != nil {
 			return err
 		}
@@ -305,9 +319,13 @@ func (s *service) WriteChunk(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 				if err := proto.Unmarshal(payload, &commit); err != nil {
 					return fmt.Errorf("%w: %w", ErrProtocol, err)
 				}
-				return chunk.Commit(ctx, commit.Sync)
+				err := chunk.Commit(ctx, commit.Sync)
+				over = err == nil
+				return err
 			case itemAbort:
-				return chunk.Abort(ctx)
+				err := chunk.Abort(ctx)
+				over = err == nil
+				return err
 			default:
 				return fmt.Errorf("%w: item of kind %d in a chunk", ErrProtocol, kind)
 			}

@@ -2,7 +2,8 @@
 // gRPC service. What each method means, and when it fails how, is said by the clauses of package db;
 // this file says only how it travels.
 //
-// Control goes as messages, data as streams of Frame. Ids are opaque and made by the backend's side.
+// Control goes as messages, data as streams of Frame. A session's id is made by the backend, a handle's by
+// the host, at random: a host whose call to Open was cancelled can still close what may have been opened.
 //
 // # Items
 //
@@ -268,8 +269,10 @@ type OpenRequest struct {
 	MaxValueBytes    int64                  `protobuf:"varint,7,opt,name=max_value_bytes,json=maxValueBytes,proto3" json:"max_value_bytes,omitempty"`
 	DiscardWriteLogs bool                   `protobuf:"varint,8,opt,name=discard_write_logs,json=discardWriteLogs,proto3" json:"discard_write_logs,omitempty"`
 	Settings         []byte                 `protobuf:"bytes,9,opt,name=settings,proto3,oneof" json:"settings,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the database is called from now on: a random number that is not 0.
+	Handle        uint64 `protobuf:"varint,10,opt,name=handle,proto3" json:"handle,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OpenRequest) Reset() {
@@ -365,19 +368,25 @@ func (x *OpenRequest) GetSettings() []byte {
 	return nil
 }
 
+func (x *OpenRequest) GetHandle() uint64 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
 type OpenResponse struct {
 	state          protoimpl.MessageState `protogen:"open.v1"`
-	Handle         uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
-	Backend        string                 `protobuf:"bytes,2,opt,name=backend,proto3" json:"backend,omitempty"`
-	BackendVersion string                 `protobuf:"bytes,3,opt,name=backend_version,json=backendVersion,proto3" json:"backend_version,omitempty"`
-	Namespace      []byte                 `protobuf:"bytes,4,opt,name=namespace,proto3" json:"namespace,omitempty"`
-	MaxKeyBytes    int64                  `protobuf:"varint,5,opt,name=max_key_bytes,json=maxKeyBytes,proto3" json:"max_key_bytes,omitempty"`
-	MaxValueBytes  int64                  `protobuf:"varint,6,opt,name=max_value_bytes,json=maxValueBytes,proto3" json:"max_value_bytes,omitempty"`
-	EmbedBytes     int64                  `protobuf:"varint,7,opt,name=embed_bytes,json=embedBytes,proto3" json:"embed_bytes,omitempty"`
-	Durable        bool                   `protobuf:"varint,8,opt,name=durable,proto3" json:"durable,omitempty"`
-	ReadOnly       bool                   `protobuf:"varint,9,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
-	WriteLogs      bool                   `protobuf:"varint,10,opt,name=write_logs,json=writeLogs,proto3" json:"write_logs,omitempty"`
-	Compact        bool                   `protobuf:"varint,11,opt,name=compact,proto3" json:"compact,omitempty"`
+	Backend        string                 `protobuf:"bytes,1,opt,name=backend,proto3" json:"backend,omitempty"`
+	BackendVersion string                 `protobuf:"bytes,2,opt,name=backend_version,json=backendVersion,proto3" json:"backend_version,omitempty"`
+	Namespace      []byte                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	MaxKeyBytes    int64                  `protobuf:"varint,4,opt,name=max_key_bytes,json=maxKeyBytes,proto3" json:"max_key_bytes,omitempty"`
+	MaxValueBytes  int64                  `protobuf:"varint,5,opt,name=max_value_bytes,json=maxValueBytes,proto3" json:"max_value_bytes,omitempty"`
+	EmbedBytes     int64                  `protobuf:"varint,6,opt,name=embed_bytes,json=embedBytes,proto3" json:"embed_bytes,omitempty"`
+	Durable        bool                   `protobuf:"varint,7,opt,name=durable,proto3" json:"durable,omitempty"`
+	ReadOnly       bool                   `protobuf:"varint,8,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
+	WriteLogs      bool                   `protobuf:"varint,9,opt,name=write_logs,json=writeLogs,proto3" json:"write_logs,omitempty"`
+	Compact        bool                   `protobuf:"varint,10,opt,name=compact,proto3" json:"compact,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -410,13 +419,6 @@ func (x *OpenResponse) ProtoReflect() protoreflect.Message {
 // Deprecated: Use OpenResponse.ProtoReflect.Descriptor instead.
 func (*OpenResponse) Descriptor() ([]byte, []int) {
 	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{5}
-}
-
-func (x *OpenResponse) GetHandle() uint64 {
-	if x != nil {
-		return x.Handle
-	}
-	return 0
 }
 
 func (x *OpenResponse) GetBackend() string {
@@ -2125,7 +2127,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05minor\x18\x02 \x01(\rR\x05minor\x12\x18\n" +
 	"\abackend\x18\x03 \x01(\tR\abackend\x12'\n" +
-	"\x0fbackend_version\x18\x04 \x01(\tR\x0ebackendVersion\"\xc4\x02\n" +
+	"\x0fbackend_version\x18\x04 \x01(\tR\x0ebackendVersion\"\xdc\x02\n" +
 	"\vOpenRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x1c\n" +
@@ -2135,23 +2137,24 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\rmax_key_bytes\x18\x06 \x01(\x03R\vmaxKeyBytes\x12&\n" +
 	"\x0fmax_value_bytes\x18\a \x01(\x03R\rmaxValueBytes\x12,\n" +
 	"\x12discard_write_logs\x18\b \x01(\bR\x10discardWriteLogs\x12\x1f\n" +
-	"\bsettings\x18\t \x01(\fH\x00R\bsettings\x88\x01\x01B\v\n" +
-	"\t_settings\"\xe4\x02\n" +
-	"\fOpenResponse\x12\x16\n" +
-	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x18\n" +
-	"\abackend\x18\x02 \x01(\tR\abackend\x12'\n" +
-	"\x0fbackend_version\x18\x03 \x01(\tR\x0ebackendVersion\x12\x1c\n" +
-	"\tnamespace\x18\x04 \x01(\fR\tnamespace\x12\"\n" +
-	"\rmax_key_bytes\x18\x05 \x01(\x03R\vmaxKeyBytes\x12&\n" +
-	"\x0fmax_value_bytes\x18\x06 \x01(\x03R\rmaxValueBytes\x12\x1f\n" +
-	"\vembed_bytes\x18\a \x01(\x03R\n" +
+	"\bsettings\x18\t \x01(\fH\x00R\bsettings\x88\x01\x01\x12\x16\n" +
+	"\x06handle\x18\n" +
+	" \x01(\x04R\x06handleB\v\n" +
+	"\t_settings\"\xcc\x02\n" +
+	"\fOpenResponse\x12\x18\n" +
+	"\abackend\x18\x01 \x01(\tR\abackend\x12'\n" +
+	"\x0fbackend_version\x18\x02 \x01(\tR\x0ebackendVersion\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\fR\tnamespace\x12\"\n" +
+	"\rmax_key_bytes\x18\x04 \x01(\x03R\vmaxKeyBytes\x12&\n" +
+	"\x0fmax_value_bytes\x18\x05 \x01(\x03R\rmaxValueBytes\x12\x1f\n" +
+	"\vembed_bytes\x18\x06 \x01(\x03R\n" +
 	"embedBytes\x12\x18\n" +
-	"\adurable\x18\b \x01(\bR\adurable\x12\x1b\n" +
-	"\tread_only\x18\t \x01(\bR\breadOnly\x12\x1d\n" +
+	"\adurable\x18\a \x01(\bR\adurable\x12\x1b\n" +
+	"\tread_only\x18\b \x01(\bR\breadOnly\x12\x1d\n" +
 	"\n" +
-	"write_logs\x18\n" +
-	" \x01(\bR\twriteLogs\x12\x18\n" +
-	"\acompact\x18\v \x01(\bR\acompact\"'\n" +
+	"write_logs\x18\t \x01(\bR\twriteLogs\x12\x18\n" +
+	"\acompact\x18\n" +
+	" \x01(\bR\acompact\"'\n" +
 	"\rHandleRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\"B\n" +
 	"\x0eVersionRequest\x12\x16\n" +

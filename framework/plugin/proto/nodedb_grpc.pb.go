@@ -2,7 +2,8 @@
 // gRPC service. What each method means, and when it fails how, is said by the clauses of package db;
 // this file says only how it travels.
 //
-// Control goes as messages, data as streams of Frame. Ids are opaque and made by the backend's side.
+// Control goes as messages, data as streams of Frame. A session's id is made by the backend, a handle's by
+// the host, at random: a host whose call to Open was cancelled can still close what may have been opened.
 //
 // # Items
 //
