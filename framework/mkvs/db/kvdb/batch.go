@@ -216,7 +216,7 @@ func (b *batch) put(ctx context.Context, key, value []byte) error {
 
 // room writes what there is where so many bytes more don't go with it.
 func (b *batch) room(ctx context.Context, bytes int) error {
-	if !b.out.full(bytes) {
+	if !b.out.full(1, bytes) {
 		return nil
 	}
 	if err := b.d.beginWrite(ctx); err != nil {

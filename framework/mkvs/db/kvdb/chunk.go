@@ -151,7 +151,7 @@ func (c *chunk) putBlock(ctx context.Context) error {
 
 // room writes what there is where so many bytes more don't go with it.
 func (c *chunk) room(ctx context.Context, bytes int) error {
-	if !c.out.full(bytes) {
+	if !c.out.full(1, bytes) {
 		return nil
 	}
 	if err := c.d.beginWrite(ctx); err != nil {

@@ -176,7 +176,7 @@ func (d *DB) markDead(ctx context.Context, p *part, all []dead) (rest []dead, er
 			n++
 		}
 		value := c.Value()
-		if p.full(len(key)+len(value)) || p.batch.Bytes() >= collectPart {
+		if p.full(2, 2*len(key)+len(value)) || p.batch.Bytes() >= collectPart {
 			return all, nil
 		}
 		if err := d.shrink(s, p, key, value, all[:n]); err != nil {

@@ -253,6 +253,8 @@ type limits struct {
 const (
 	defaultPartBytes = 8 << 20
 	defaultBatchOps  = 1 << 20
+	// leastBatchOps is what finalizing a version takes.
+	leastBatchOps = 6
 	// keyRoom and recordRoom are what a value is stored with at most: the key it is stored under, and the
 	// rest of its node's record and block.
 	keyRoom    = prefixSize + node.MaxPositionBytes

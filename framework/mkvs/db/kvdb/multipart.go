@@ -151,7 +151,7 @@ func (d *DB) writeInsertRoot(ctx context.Context, ir *insertRoot, version uint64
 	i := uint32(0)
 	for piece := range slices.Chunk(ir.tag, size) {
 		key := partKey(kindInsertTag, ir.typ, a, i)
-		if p.full(len(key) + len(piece) + crcSize) {
+		if p.full(1, len(key)+len(piece)+crcSize) {
 			if err := d.apply(ctx, &p.batch, false); err != nil {
 				return err
 			}
@@ -161,7 +161,7 @@ func (d *DB) writeInsertRoot(ctx context.Context, ir *insertRoot, version uint64
 		i++
 	}
 	key := prefixKey(kindInsertRoot, ir.typ, a)
-	if p.full(len(key) + 256) {
+	if p.full(1, len(key)+256) {
 		if err := d.apply(ctx, &p.batch, false); err != nil {
 			return err
 		}

@@ -71,8 +71,8 @@ func orDefault(n, otherwise int) int {
 }
 
 func (d *DB) open(ctx context.Context) error {
-	if d.info.MaxKeyBytes <= 0 || d.info.MaxValueBytes <= 0 {
-		return fmt.Errorf("%w: the store's limits %+v leave no room for a node", db.ErrLimitExceeded, d.limits.Limits)
+	if d.info.MaxKeyBytes <= 0 || d.info.MaxValueBytes <= 0 || d.limits.ops < leastBatchOps {
+		return fmt.Errorf("%w: the store's limits %+v leave no room for a node or a version", db.ErrLimitExceeded, d.limits.Limits)
 	}
 	found, err := d.load(ctx)
 	if err != nil || d.info.Capabilities.ReadOnly {

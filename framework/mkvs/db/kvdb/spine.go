@@ -76,9 +76,14 @@ func (c *completion) run(ctx context.Context) error {
 			return err
 		}
 		if len(c.stack) > 0 {
-			if err := c.d.write(ctx, &c.out, false, func() error { return c.d.current(c.ir) }); err != nil {
+			if err := c.write(ctx); err != nil {
 				return err
 			}
+		}
+	}
+	if c.mustWrite() {
+		if err := c.write(ctx); err != nil {
+			return err
 		}
 	}
 	if err := c.putBlock(); err != nil {
@@ -156,7 +161,7 @@ func (c *completion) visitSome(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if size := c.out.batch.Bytes(); size > 0 && c.out.full(2*blockTarget) {
+		if c.mustWrite() { // a visit adds a block at most: the one that was gathered before
 			return nil
 		}
 		if err := c.visit(); err != nil {
@@ -220,6 +225,16 @@ func (c *completion) pack(p node.Position, r *node.Record) error {
 	return nil
 }
 
+// mustWrite says whether the block that was gathered has to wait for the next write.
+func (c *completion) mustWrite() bool {
+	return len(c.packer.entries) > 0 && c.out.full(1, blockRoom(c.packer.entries))
+}
+
+// write writes what there is, as long as the root is part of the insert.
+func (c *completion) write(ctx context.Context) error {
+	return c.d.write(ctx, &c.out, false, func() error { return c.d.current(c.ir) })
+}
+
 // putBlock stores the block that was gathered.
 func (c *completion) putBlock() error {
 	if len(c.packer.entries) == 0 {
@@ -234,8 +249,8 @@ func (c *completion) putBlock() error {
 // finish says that the root is complete.
 func (c *completion) finish(ctx context.Context) error {
 	d := c.d
-	if c.out.full(prefixSize + 256) {
-		if err := d.write(ctx, &c.out, false, func() error { return d.current(c.ir) }); err != nil {
+	if c.out.full(1, prefixSize+256) {
+		if err := c.write(ctx); err != nil {
 			return err
 		}
 	}

@@ -18,9 +18,9 @@ type part struct {
 	arena  arena
 }
 
-// full says whether a further operation of so many bytes has to wait for the next write.
-func (p *part) full(bytes int) bool {
-	return p.batch.Len() > 0 && (p.batch.Len()+1 > p.limits.ops || p.batch.Bytes()+bytes > p.limits.part)
+// full says whether so many further operations of so many bytes have to wait for the next write.
+func (p *part) full(ops, bytes int) bool {
+	return p.batch.Len() > 0 && (p.batch.Len()+ops > p.limits.ops || p.batch.Bytes()+bytes > p.limits.part)
 }
 
 // check refuses what the store does not take.
@@ -127,7 +127,7 @@ func (d *DB) gatherKeys(ctx context.Context, p *part, from, to []byte) (next []b
 		if to != nil && string(key) >= string(to) {
 			return nil, nil
 		}
-		if p.full(len(key)) || p.batch.Len() >= maxDropOps {
+		if p.full(1, len(key)) || p.batch.Len() >= maxDropOps {
 			return append([]byte(nil), key...), nil
 		}
 		p.batch.Delete(p.arena.copy(key))
