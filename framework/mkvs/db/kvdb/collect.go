@@ -137,7 +137,6 @@ func (d *DB) readLists(ctx context.Context, lists []listRef) (all []dead, rest [
 		before := len(all)
 		if all, err = appendDead(all, key, value, ref.address.Version); err != nil {
 			d.log.Warn("a garbage list is damaged: what it names stays stored", "version", ref.address.Version)
-			all = all[:before]
 		}
 		for _, g := range all[before:] {
 			size += 48 + len(g.position)

@@ -71,16 +71,17 @@ func (g *garbageWriter) encode(key []byte) []byte {
 	return seal(key, out)
 }
 
-// appendDead appends what a part of a garbage list of a version names.
+// appendDead appends what a part of a garbage list of a version names; nothing where it is damaged.
 func appendDead(list []dead, key, value []byte, version uint64) ([]dead, error) {
+	given := list
 	f, ok := unseal(key, value)
 	if !ok {
-		return nil, damaged(version, "garbage list")
+		return given, damaged(version, "garbage list")
 	}
 	for !f.bad && len(f.b) > 0 {
 		delta, candidate, n := f.uvarint(), f.uint16(), f.uvarint()
 		if f.bad || delta > version {
-			return nil, damaged(version, "garbage list")
+			return given, damaged(version, "garbage list")
 		}
 		a := node.Address{Version: version - delta, Candidate: candidate}
 		var before node.Position
@@ -88,14 +89,14 @@ func appendDead(list []dead, key, value []byte, version uint64) ([]dead, error) 
 			shared := f.uvarint()
 			rest := f.bytes(f.uvarint())
 			if f.bad || shared > uint64(len(before)) || shared+uint64(len(rest)) > uint64(node.MaxPositionBytes) {
-				return nil, damaged(version, "garbage list")
+				return given, damaged(version, "garbage list")
 			}
 			p := append(bytes.Clone(before[:shared]), rest...)
 			list, before = append(list, dead{a, p}), p
 		}
 	}
 	if f.bad {
-		return nil, damaged(version, "garbage list")
+		return given, damaged(version, "garbage list")
 	}
 	return list, nil
 }
