@@ -418,7 +418,7 @@ func TestHistories(t *testing.T) {
 func newHistory(tb testing.TB, t tester, seed uint64, limits int) *history {
 	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), store: newLastingStore(tb), m: newModel()}
 	h.store.limits = limitSets[limits]
-	h.store.limits.Durable = true
+	h.store.limits.Durable, h.store.alone = true, true
 	var err error
 	h.ndb, err = openDB(context.Background(), h.store, nil)
 	must(t, err)
@@ -441,6 +441,9 @@ func (h *history) end(ctx context.Context, t tester) {
 		if kind>>4 >= 6 {
 			t.Fatalf("%d keys of kind %02x are left of restores", n, kind)
 		}
+	}
+	if n := h.store.open.Load(); n != 0 {
+		t.Fatalf("%d snapshots are open", n)
 	}
 	if kindCandidates := counts[0x11] + counts[0x12]; kindCandidates != len(h.m.candidates) {
 		t.Fatalf("%d candidates are stored, want %d", kindCandidates, len(h.m.candidates))

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
@@ -35,6 +36,10 @@ type lastingStore struct {
 	applies, crashAt int
 	crashAfter       bool
 	crashed          bool
+	// open counts the snapshots that are open. Where alone says that one goroutine uses the database, there
+	// must be none when something is applied.
+	open  atomic.Int32
+	alone bool
 }
 
 func newLastingStore(t testing.TB) *lastingStore {
@@ -52,6 +57,9 @@ func (s *lastingStore) Close() error      { return nil }
 func (s *lastingStore) Apply(ctx context.Context, b *kv.Batch, sync bool) error {
 	if s.crashed {
 		return errCrashed
+	}
+	if n := s.open.Load(); s.alone && n != 0 {
+		return fmt.Errorf("test store: applied while %d snapshots are open", n)
 	}
 	if s.limits.BatchOps > 0 && b.Len() > s.limits.BatchOps || s.limits.BatchBytes > 0 && b.Bytes() > s.limits.BatchBytes {
 		return fmt.Errorf("%w: %d operations, %d bytes", kv.ErrLimitExceeded, b.Len(), b.Bytes())
