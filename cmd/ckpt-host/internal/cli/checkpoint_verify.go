@@ -10,11 +10,14 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
@@ -42,6 +45,7 @@ func newCheckpointVerifyCommand(e *env) *cobra.Command {
 	var (
 		flags       namespaceFlags
 		root        rootFlags
+		valueBytes  string
 		all, asJSON bool
 	)
 	cmd := &cobra.Command{
@@ -64,6 +68,14 @@ It says whether a checkpoint is good, not whether its root is the one that you t
 			}
 			ctx := cmd.Context()
 			var chosen []checkpoint.Stored
+			limits := restore.Limits(db.DefaultMaxKeyBytes, db.DefaultMaxValueBytes)
+			if cmd.Flags().Changed("value-bytes") {
+				n, err := size.Parse(valueBytes)
+				if err != nil || n < 1 || n > config.MaxValueBytes {
+					return exit.Errorf(exit.Usage, "--value-bytes %s: want a size up to %s", valueBytes, size.Format(config.MaxValueBytes))
+				}
+				limits = restore.Limits(db.DefaultMaxKeyBytes, int(n))
+			}
 			var err error
 			switch {
 			case len(args) == 1 && (flags.config != "" || flags.namespace != ""):
@@ -71,17 +83,22 @@ It says whether a checkpoint is good, not whether its root is the one that you t
 			case len(args) == 1:
 				chosen, err = chooseInDirectory(ctx, args[0], &root)
 			default:
-				chosen, err = e.chooseInNamespace(ctx, &flags, &root, all)
+				var ns *config.Namespace
+				ns, chosen, err = e.chooseInNamespace(ctx, &flags, &root, all)
+				if err == nil && !cmd.Flags().Changed("value-bytes") {
+					limits = restore.Limits(ns.KeyBytes, ns.ValueBytes)
+				}
 			}
 			if err != nil {
 				return err
 			}
-			return e.verify(ctx, chosen, asJSON)
+			return e.verify(ctx, chosen, limits, asJSON)
 		},
 	}
 	flags.add(cmd)
 	root.add(cmd, "the newest that has a checkpoint")
 	cmd.Flags().BoolVar(&all, "all", false, "all checkpoints of the namespace")
+	cmd.Flags().StringVar(&valueBytes, "value-bytes", "", "the `size` of the longest value to take (default: the namespace's limit, or 64MiB)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -117,41 +134,41 @@ func limit(all []checkpoint.Stored, root *rootFlags) []checkpoint.Stored {
 	return chosen
 }
 
-func (e *env) chooseInNamespace(ctx context.Context, flags *namespaceFlags, root *rootFlags, all bool) ([]checkpoint.Stored, error) {
+func (e *env) chooseInNamespace(ctx context.Context, flags *namespaceFlags, root *rootFlags, all bool) (*config.Namespace, []checkpoint.Stored, error) {
 	if flags.config == "" {
-		return nil, exit.Errorf(exit.Usage, "neither DIR nor --config is given").
+		return nil, nil, exit.Errorf(exit.Usage, "neither DIR nor --config is given").
 			WithHint("name a checkpoint's directory, or a namespace with --config and --namespace")
 	}
 	ns, err := flags.load()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	s, err := openStore(e, ns)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if !all {
 		found, err := s.find(ctx, root)
-		return []checkpoint.Stored{found}, err
+		return ns, []checkpoint.Stored{found}, err
 	}
 	stored, err := s.List(ctx)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	chosen := limit(stored, root)
 	if len(chosen) == 0 {
-		return nil, exit.Errorf(exit.NotFound, "namespace %q has no such checkpoint in %s", ns.Name, ns.CheckpointsDir())
+		return nil, nil, exit.Errorf(exit.NotFound, "namespace %q has no such checkpoint in %s", ns.Name, ns.CheckpointsDir())
 	}
-	return chosen, nil
+	return ns, chosen, nil
 }
 
 // verify checks checkpoints one after the other, all of them whatever is wrong with some.
-func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, asJSON bool) error {
+func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, limits checkpoint.Limits, asJSON bool) error {
 	began := time.Now()
 	result := verifyResult{Verified: true}
 	var first error
 	for _, c := range chosen {
-		item, err := e.verifyOne(ctx, c)
+		item, err := e.verifyOne(ctx, c, limits)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -201,7 +218,7 @@ func isAboutContent(err error) bool {
 	return code == exit.Invalid || errors.Is(err, checkpoint.ErrChunkNotFound) || errors.Is(err, checkpoint.ErrLimitExceeded)
 }
 
-func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored) (verifiedItem, error) {
+func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored, limits checkpoint.Limits) (verifiedItem, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
 		return verifiedItem{Path: c.Path}, err
@@ -218,6 +235,7 @@ func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored) (verifiedItem,
 	})
 	defer progress.Stop()
 	report, err := checkpoint.Verify(ctx, path, checkpoint.VerifyRoot(c.Metadata.Root),
+		checkpoint.VerifyLimits(limits),
 		checkpoint.VerifyProgress(func(chunks, _ int, read int64) {
 			done.Store(int64(chunks))
 			bytes.Store(read)

@@ -16,8 +16,9 @@ const (
 	DefaultKeep = 2
 	// DefaultChunkSize is the size that a checkpoint's chunks are cut at, in bytes.
 	DefaultChunkSize = 8 << 20
-	// MaxChunkSize bounds the chunk size: a chunk is held in memory as a whole.
-	MaxChunkSize = 1 << 30
+	// MaxChunkSize bounds the chunk size: a chunk is held in memory as a whole when it is restored, with
+	// all its nodes, and several are at once.
+	MaxChunkSize = 64 << 20
 	// MaxThreads bounds the layout parameter of the checkpoint format: it is a 16-bit number of subtrees in
 	// all known software, and more of them than this serve nobody.
 	MaxThreads = 1024

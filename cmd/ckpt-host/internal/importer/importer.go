@@ -17,6 +17,13 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
+// capacity is the number of nodes that the state's tree keeps in memory, some 400 bytes each: with fewer,
+// much is read again for each version. memoryBudget bounds what large values add to that.
+const (
+	capacity     = 400_000
+	memoryBudget = 256 << 20
+)
+
 // Importer makes versions of operations: the operations of a version stand together, versions ascend by
 // one, and each is committed and finalized, state and IO root, when the next one begins or the input
 // ends. It belongs to one goroutine, but for Status.
@@ -26,7 +33,11 @@ type Importer struct {
 	// finalized is called with each version that was finalized.
 	finalized func(version uint64)
 
+	opts  []mkvs.Option
 	state *mkvs.Tree
+	// budget is how many bytes of entries the state may hold on to from one version to the next; held is
+	// how many it may hold by now.
+	budget, held int
 	// io is the present version's IO tree; nil where it has no such operation.
 	io *mkvs.Tree
 	// next is the only version that can come next; any can where anyVersion is set.
@@ -55,13 +66,13 @@ type Result struct {
 // New returns an importer that goes on after the latest version in the database. finalized is called
 // with each version once it is finalized; nil means nobody.
 func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*Importer, error) {
-	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized}
+	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized, budget: memoryBudget}
 	if im.finalized == nil {
 		im.finalized = func(uint64) {}
 	}
-	var opts []mkvs.Option
+	im.opts = []mkvs.Option{mkvs.WithCapacity(capacity)}
 	if !ndb.Info().Capabilities.WriteLogs {
-		opts = append(opts, mkvs.WithoutWriteLog())
+		im.opts = append(im.opts, mkvs.WithoutWriteLog())
 	}
 	latest, exists, err := ndb.GetLatestVersion(ctx)
 	if err != nil {
@@ -69,7 +80,7 @@ func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*I
 	}
 	if !exists {
 		im.anyVersion = true
-		im.state = mkvs.New(ndb, node.RootTypeState, opts...)
+		im.state = mkvs.New(ndb, node.RootTypeState, im.opts...)
 		return im, nil
 	}
 	if latest == math.MaxUint64 {
@@ -82,7 +93,7 @@ func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*I
 	}
 	for _, root := range roots {
 		if root.Type == node.RootTypeState {
-			im.state = mkvs.NewWithRoot(ndb, root, opts...)
+			im.state = mkvs.NewWithRoot(ndb, root, im.opts...)
 			return im, nil
 		}
 	}
@@ -186,9 +197,11 @@ func (im *Importer) apply(ctx context.Context, op ndjson.Operation) error {
 	im.current, im.begun = op.Version, true
 	im.pending++
 	tree := im.state
-	if op.Type == node.RootTypeIO {
+	if op.Type == node.RootTypeState {
+		im.held += len(op.Key) + len(op.Value)
+	} else {
 		if im.io == nil {
-			im.io = mkvs.New(im.ndb, node.RootTypeIO)
+			im.io = mkvs.New(im.ndb, node.RootTypeIO, im.opts...)
 		}
 		tree = im.io
 	}
@@ -241,6 +254,11 @@ func (im *Importer) commit(ctx context.Context) ([]node.Root, error) {
 	}
 	if err := im.ndb.Finalize(ctx, roots); err != nil {
 		return nil, fmt.Errorf("finalizing: %w", err)
+	}
+	if im.held > im.budget {
+		im.state.Close()
+		im.state = mkvs.NewWithRoot(im.ndb, roots[0], im.opts...)
+		im.held = 0
 	}
 	return roots, nil
 }
