@@ -9,6 +9,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -43,6 +44,10 @@ func (r *run) checkpoint(ctx context.Context, creator checkpoint.Creator, root n
 	}
 	r.progress.phase("Making the checkpoint of the last version", "", 0, 0)
 	m, err := creator.CreateCheckpoint(ctx, root, r.chunkSize())
+	if errors.Is(err, checkpoint.ErrParametersDiffer) {
+		return nil, exit.Errorf(exit.Failed, "%w", err).
+			WithHint("put chunk_size and threads back in %s, or remove that checkpoint, and the next run makes it again", r.dir.config.File)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -396,6 +396,27 @@ func TestRepositoriesOfAllKinds(t *testing.T) {
 	})
 }
 
+// TestThousandCommits is what the quickstart promises: a repository of that size in under a minute.
+func TestThousandCommits(t *testing.T) {
+	gittest.Isolate(t)
+	made := gittest.Init(t)
+	var h gittest.History
+	for i := range 1000 {
+		h.Commit("main")
+		for j := range 5 {
+			h.Put(gittest.Regular, fmt.Sprintf("dir%d/file%d", (i+j)%7, i*(j+1)%701), bytes.Repeat(fmt.Appendf(nil, "%d ", i), 1+j*200))
+		}
+	}
+	made.Import(&h)
+	result, _ := must(t, quickstart.Options{Git: made.Dir, Dir: t.TempDir()})
+	if result.Versions != 1000 || result.Verified != result.Entries || result.Entries < 1000 || result.Automatic < 3 || result.Checkpoints != 3 {
+		t.Errorf("got %+v", result)
+	}
+	if result.Seconds > 60 {
+		t.Errorf("it took %.1f seconds: %+v", result.Seconds, result.Times)
+	}
+}
+
 func TestSample(t *testing.T) {
 	gittest.Isolate(t)
 	t.Run("asked", func(t *testing.T) {
@@ -456,6 +477,26 @@ func TestWrongInput(t *testing.T) {
 		t.Fatal(err)
 	}
 	refused(t, quickstart.Options{Sample: true, Dir: file}, exit.Failed, "not a directory")
+}
+
+func TestOtherChunkSize(t *testing.T) {
+	gittest.Isolate(t)
+	opts := quickstart.Options{Sample: true, Dir: t.TempDir()}
+	first, _ := must(t, opts)
+	content, err := os.ReadFile(first.Config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(first.Config, bytes.Replace(content, []byte(`"1MiB"`), []byte(`"1KiB"`), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	refused(t, opts, exit.Failed, "chunk size")
+	if err := os.RemoveAll(first.Checkpoint.Path); err != nil {
+		t.Fatal(err)
+	}
+	if again, _ := must(t, opts); again.Root != first.Root || again.Checkpoint.Chunks < 3 {
+		t.Errorf("got %+v", again)
+	}
 }
 
 func TestDamagedCopyIsFound(t *testing.T) {

@@ -104,8 +104,10 @@ func nextSteps(r *Result, command string) []nextStep {
 	if persists(r.FromBackend) {
 		steps = append(steps,
 			nextStep{"the checkpoints that were made", fmt.Sprintf("%s checkpoint list %s", command, on(sourceNamespace))},
-			nextStep{"the state as it was in the middle of the history",
-				fmt.Sprintf("%s dump %s --version %d%s | head -n 3", command, on(sourceNamespace), (r.Versions+1)/2, encoding)})
+			nextStep{
+				"the state as it was in the middle of the history",
+				fmt.Sprintf("%s dump %s --version %d%s | head -n 3", command, on(sourceNamespace), (r.Versions+1)/2, encoding),
+			})
 	}
 	if persists(r.ToBackend) {
 		steps = append(steps, nextStep{
@@ -115,8 +117,10 @@ func nextSteps(r *Result, command string) []nextStep {
 	}
 	again := fmt.Sprintf("%s quickstart --dir %s", command, shellQuote(r.Dir))
 	if r.Source.Kind == "git" {
-		return append(steps, nextStep{"after the next commits: only what is new is put in",
-			again + " --git " + shellQuote(r.Source.Path)})
+		return append(steps, nextStep{
+			"after the next commits: only what is new is put in",
+			again + " --git " + shellQuote(r.Source.Path),
+		})
 	}
 	return append(steps, nextStep{"once more, on what is there", again + " --sample"})
 }

@@ -1,3 +1,5 @@
+//go:build unix
+
 package quickstart_test
 
 import (
@@ -108,9 +110,6 @@ func TestCommandLine(t *testing.T) {
 
 // TestNextSteps runs every command that the summary ends with.
 func TestNextSteps(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("the commands are written for a shell that isn't there")
-	}
 	gittest.Isolate(t)
 	self, err := os.Executable()
 	if err != nil {
@@ -190,7 +189,8 @@ func long(t *testing.T, n int) *gittest.Repository {
 // run that has the same result as one that was never killed.
 func TestKilled(t *testing.T) {
 	gittest.Isolate(t)
-	t.Setenv("TMPDIR", t.TempDir())
+	sockets := t.TempDir()
+	t.Setenv("TMPDIR", sockets)
 	const versions = 120
 	made := long(t, versions)
 	stdout, _ := finish(t, program(t, "quickstart", "--git", made.Dir, "--dir", t.TempDir(), "--json"), exit.OK)
@@ -250,12 +250,12 @@ func TestKilled(t *testing.T) {
 	if got.Root != want.Root || got.Verified != want.Verified || got.Versions != versions {
 		t.Errorf("got %+v, want %+v\n%s", got, want, stderr)
 	}
+	if left, err := os.ReadDir(sockets); err != nil || len(left) > 0 {
+		t.Errorf("left among the temporary files: %v, %v", left, err)
+	}
 }
 
 func TestInterrupted(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("no such signal can be sent there")
-	}
 	gittest.Isolate(t)
 	made := long(t, 250)
 	dir := filepath.Join(t.TempDir(), "interrupted")
