@@ -398,7 +398,7 @@ func playHost() {
 		fmt.Println(err)
 		return
 	}
-	p, err := plugin.Launch(context.Background(), plugin.LaunchConfig{Path: path, Args: args, RunDir: os.Getenv("CKPT_TEST_RUN")})
+	p, err := plugin.Launch(context.Background(), plugin.LaunchConfig{Path: path, Args: args, Env: []string{quickRace}, RunDir: os.Getenv("CKPT_TEST_RUN")})
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -640,7 +640,7 @@ func TestChecksum(t *testing.T) {
 // TestEnvironment looks at what a plugin's process inherits: nothing but what is said.
 func TestEnvironment(t *testing.T) {
 	t.Setenv("CKPT_TEST_SECRET", "of the host")
-	p := launch(t, "fake", func(c *plugin.LaunchConfig) { c.Env = []string{"CKPT_TEST_GIVEN=yes"} })
+	p := launch(t, "fake", func(c *plugin.LaunchConfig) { c.Env = append(c.Env, "CKPT_TEST_GIVEN=yes") })
 	environ, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", p.PID()))
 	if err != nil {
 		t.Fatal(err)

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/types/pluginpb"
 )
 
-// goModule is what generated files' paths begin with; they are written below the repository's root.
+// goModule is what generated files' paths begin with; the rest is where they are written.
 const goModule = "github.com/ckpt-project/ckpt"
 
 // sources are the .proto files, relative to the repository's root.
@@ -29,17 +29,18 @@ var sources = []string{"framework/plugin/proto/nodedb.proto"}
 var generators = []string{"protoc-gen-go", "protoc-gen-go-grpc"}
 
 func main() {
-	if len(os.Args) != 2 {
-		fmt.Fprintln(os.Stderr, "usage: protogen REPOSITORY")
+	if len(os.Args) != 3 {
+		fmt.Fprintln(os.Stderr, "usage: protogen REPOSITORY OUTPUT")
 		os.Exit(2)
 	}
-	if err := run(context.Background(), os.Args[1]); err != nil {
+	if err := run(context.Background(), os.Args[1], os.Args[2]); err != nil {
 		fmt.Fprintln(os.Stderr, "protogen:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, repository string) error {
+// run compiles the sources in the repository and writes the code below output.
+func run(ctx context.Context, repository, output string) error {
 	compiler := protocompile.Compiler{
 		Resolver:       protocompile.WithStandardImports(&protocompile.SourceResolver{ImportPaths: []string{repository}}),
 		SourceInfoMode: protocompile.SourceInfoStandard,
@@ -55,7 +56,7 @@ func run(ctx context.Context, repository string) error {
 		return err
 	}
 	for _, generator := range generators {
-		if err := generate(ctx, generator, input, repository); err != nil {
+		if err := generate(ctx, generator, input, output); err != nil {
 			return fmt.Errorf("%s: %w", generator, err)
 		}
 	}
@@ -72,22 +73,22 @@ func descriptors(files linker.Files) []*descriptorpb.FileDescriptorProto {
 }
 
 // generate runs one generator and writes the files that it answers with.
-func generate(ctx context.Context, generator string, input []byte, repository string) error {
+func generate(ctx context.Context, generator string, input []byte, output string) error {
 	cmd := exec.CommandContext(ctx, "go", "tool", generator)
 	cmd.Stdin, cmd.Stderr = bytes.NewReader(input), os.Stderr
-	output, err := cmd.Output()
+	answer, err := cmd.Output()
 	if err != nil {
 		return err
 	}
 	var response pluginpb.CodeGeneratorResponse
-	if err := proto.Unmarshal(output, &response); err != nil {
+	if err := proto.Unmarshal(answer, &response); err != nil {
 		return err
 	}
 	if response.Error != nil {
 		return fmt.Errorf("%s", response.GetError())
 	}
 	for _, file := range response.GetFile() {
-		path := filepath.Join(repository, filepath.FromSlash(file.GetName()))
+		path := filepath.Join(output, filepath.FromSlash(file.GetName()))
 		if err := os.WriteFile(path, []byte(file.GetContent()), 0o644); err != nil {
 			return err
 		}
