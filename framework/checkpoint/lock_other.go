@@ -9,9 +9,15 @@ import (
 	"os"
 )
 
-// tryLock takes the lock of a file that is not there yet; errLocked where it is. Without locks that end
-// with their process, what a crash leaves is not taken for left.
-func tryLock(path string) (io.Closer, error) {
+// tryLock makes the file of a lock; errLocked where it is there. Without locks that end with their
+// process nobody can tell what a crash has left, so nothing is taken for it.
+func tryLock(path string, create bool) (io.Closer, error) {
+	if !create {
+		if _, err := os.Stat(path); err != nil {
+			return nil, err
+		}
+		return nil, errLocked
+	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, fileMode)
 	if errors.Is(err, fs.ErrExist) {
 		return nil, errLocked

@@ -10,19 +10,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tryLock takes the lock of a file, which is made where it is not there; errLocked where somebody has
-// it. The lock ends with its process.
-func tryLock(path string) (io.Closer, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, fileMode)
+// tryLock takes the lock of a file, which is made where create is set and it is not there; errLocked
+// where somebody has it, or had it and removed it just now. The lock ends with its process.
+func tryLock(path string, create bool) (io.Closer, error) {
+	flags := os.O_RDWR
+	if create {
+		flags |= os.O_CREATE
+	}
+	f, err := os.OpenFile(path, flags, fileMode)
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := lockFile(f, path); err != nil {
 		f.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errLocked
-		}
-		return nil, &os.PathError{Op: "lock", Path: path, Err: err}
+		return nil, err
 	}
 	return f, nil
+}
+
+func lockFile(f *os.File, path string) error {
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return errLocked
+		}
+		return &os.PathError{Op: "lock", Path: path, Err: err}
+	}
+	// Whoever had the lock before may have removed the file: then this is the lock of nothing.
+	locked, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	there, err := os.Stat(path)
+	if err != nil || !os.SameFile(locked, there) {
+		return errLocked
+	}
+	return nil
 }

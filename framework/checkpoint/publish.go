@@ -44,7 +44,7 @@ func openWorkshop(dataDir string) (*workshop, error) {
 			return nil, err
 		}
 		var err error
-		w.lock, err = tryLock(filepath.Join(w.path, lockName))
+		w.lock, err = tryLock(filepath.Join(w.path, lockName), true)
 		if err == nil {
 			err = os.MkdirAll(filepath.Join(w.result(), chunksName), dirMode)
 		}
@@ -52,7 +52,7 @@ func openWorkshop(dataDir string) (*workshop, error) {
 			return w, nil
 		}
 		err = errors.Join(err, w.close())
-		// A sweeper can be between us and the lock; it won't be again and again.
+		// A sweeper came between the directory and its lock; it won't again and again.
 		if !errors.Is(err, errLocked) && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
@@ -64,11 +64,11 @@ func (w *workshop) result() string { return filepath.Join(w.path, resultName) }
 
 // close removes the workshop and what is left in it.
 func (w *workshop) close() error {
-	var err error
+	err := os.RemoveAll(w.path)
 	if w.lock != nil {
-		err = w.lock.Close()
+		err = errors.Join(err, w.lock.Close())
 	}
-	return errors.Join(err, os.RemoveAll(w.path))
+	return err
 }
 
 // publish renames the workshop's checkpoint to dir. Everything in it must be safe already.
@@ -128,14 +128,19 @@ func sweep(dataDir string) error {
 
 // sweepWorkshop removes a workshop unless somebody works in it.
 func sweepWorkshop(path string) error {
-	lock, err := tryLock(filepath.Join(path, lockName))
+	lock, err := tryLock(filepath.Join(path, lockName), false)
 	switch {
-	case errors.Is(err, errLocked), errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, errLocked):
+		return nil
+	case errors.Is(err, fs.ErrNotExist):
+		// One that is just being made or removed, or whose maker crashed so early that it is empty.
+		_ = os.Remove(path)
 		return nil
 	case err != nil:
 		return err
 	}
-	return errors.Join(lock.Close(), os.RemoveAll(path))
+	err = os.RemoveAll(path)
+	return errors.Join(err, lock.Close())
 }
 
 var errLocked = errors.New("checkpoint: locked")

@@ -641,7 +641,7 @@ func TestDeepTree(t *testing.T) {
 		step      int
 		chunkSize uint64
 		threads   int
-	}{{1, 128 << 20, 1}, {8, 4 << 20, 1}, {8, 4 << 20, 5}} {
+	}{{deepStep, 128 << 20, 1}, {8 * deepStep, 4 << 20 / deepStep, 1}, {8 * deepStep, 4 << 20 / deepStep, 5}} {
 		t.Run(fmt.Sprintf("every %d bytes, %d threads", c.step, c.threads), func(t *testing.T) {
 			key := bytes.Repeat([]byte{0xa5}, node.MaxKeyBytes)
 			var pairs []vectors.Pair

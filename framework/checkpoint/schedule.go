@@ -115,6 +115,9 @@ func (c *ManagedCheckpointer) firstMissing(ctx context.Context, p *plan, failed 
 			continue
 		}
 		roots, err := c.roots(ctx, version)
+		if errors.Is(err, db.ErrVersionNotFound) || errors.Is(err, db.ErrVersionPruned) {
+			continue // in the gap below a version that was restored, or just gone
+		}
 		if err != nil {
 			return version, true, nil // making it will fail likewise, and say so
 		}
@@ -174,6 +177,9 @@ func (c *ManagedCheckpointer) roots(ctx context.Context, version uint64) ([]node
 	finalized, err := c.ndb.GetRootsForVersion(ctx, version)
 	if err != nil {
 		return nil, fmt.Errorf("getting the roots: %w", err)
+	}
+	if len(finalized) == 0 {
+		return nil, db.ErrVersionNotFound
 	}
 	want := c.cfg.RootsPerVersion
 	if c.cfg.GetRoots == nil {
