@@ -232,3 +232,26 @@ func TestIterateDirtyTree(t *testing.T) {
 		t.Errorf("calls for an iteration: %v", ndb.calls)
 	}
 }
+
+// What comes next is looked for again when it was removed, added or changed meanwhile.
+func TestIteratorSeesChanges(t *testing.T) {
+	base := mkvs.New(nil, node.RootTypeState)
+	for _, kv := range []mkvs.KeyValueTree{base, mkvs.NewOverlay(base)} {
+		insert(t, kv, "a", "1", "c", "3", "d", "4", "e", "5")
+		it := kv.NewIterator(t.Context())
+		it.Rewind()
+		remove(t, kv, "c")
+		if it.Next(); string(it.Key()) != "d" {
+			t.Errorf("%T: after a removal comes %q", it, it.Key())
+		}
+		insert(t, kv, "dd", "new")
+		if it.Next(); string(it.Key()) != "dd" {
+			t.Errorf("%T: after an insertion comes %q", it, it.Key())
+		}
+		insert(t, kv, "e", "changed")
+		if it.Next(); string(it.Value()) != "changed" {
+			t.Errorf("%T: after a change comes %q", it, it.Value())
+		}
+		it.Close()
+	}
+}

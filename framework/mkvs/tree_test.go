@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -468,5 +470,78 @@ func TestDamage(t *testing.T) {
 	}
 	if flips == 0 {
 		t.Error("nothing was damaged")
+	}
+}
+
+// misleadingDB says that everything was written by another version.
+type misleadingDB struct{ *strictDB }
+
+func (m misleadingDB) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
+	path, err := m.strictDB.GetPath(ctx, root, address, depth, key)
+	for i := range path {
+		path[i].Address.Version++
+	}
+	return path, err
+}
+
+func (m misleadingDB) Walk(ctx context.Context, root node.Root, from node.Position) iter.Seq2[db.Entry, error] {
+	return func(yield func(db.Entry, error) bool) {
+		for e, err := range m.strictDB.Walk(ctx, root, from) {
+			e.Address.Version++
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}
+
+// A node of another version, and a leaf that belongs elsewhere, are noticed without hashing anything.
+func TestMisplaced(t *testing.T) {
+	ndb := newStrictDB()
+	ndb.info.EmbedBytes = 10
+	tree := mkvs.New(ndb, node.RootTypeState)
+	keys := []string{"a", "ab", "abc", "ac", "b", "ba", "bb"}
+	for i, key := range keys {
+		insert(t, tree, key, strings.Repeat("v", i*5))
+	}
+	_, root := commit(t, tree, 1)
+	check := func(what string, ndb db.NodeDB) {
+		t.Helper()
+		var lookups error
+		for _, key := range keys {
+			_, err := mkvs.NewWithRoot(ndb, root).Get(t.Context(), []byte(key))
+			lookups = errors.Join(lookups, err)
+		}
+		it := mkvs.NewWithRoot(ndb, root).NewIterator(t.Context())
+		defer it.Close()
+		for it.Rewind(); it.Valid(); it.Next() {
+		}
+		for how, err := range map[string]error{"looked up": lookups, "iterated": it.Err()} {
+			if !errors.Is(err, db.ErrCorrupted) && !errors.Is(err, db.ErrNodeNotFound) {
+				t.Errorf("%s, %s: %v", what, how, err)
+			}
+		}
+	}
+	check("another version", misleadingDB{ndb})
+	// A leaf whose key is another's, in each of the places that a leaf can have.
+	replaced := 0
+	for id, record := range ndb.entries {
+		for _, key := range keys {
+			leaf := node.AppendLeaf(nil, []byte(key), nil)[:3+len(key)]
+			at := bytes.Index(record, leaf)
+			if at < 0 {
+				continue
+			}
+			replaced++
+			other := newStrictDB()
+			other.roots, other.entries = ndb.roots, maps.Clone(ndb.entries)
+			other.entries[id] = bytes.Clone(record)
+			other.entries[id][at+3] ^= 0x10
+			other.unchecked = true
+			check(fmt.Sprintf("leaf %q", key), other)
+		}
+	}
+	if replaced != len(keys) {
+		t.Errorf("%d leaves, want %d", replaced, len(keys))
 	}
 }

@@ -1,0 +1,50 @@
+package mkvs_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// A tree keeps no more stored nodes in memory than it may, after commits and however much is read, and those
+// that it keeps are the ones nearest to the root.
+func TestCapacity(t *testing.T) {
+	const entries, path = 3000, 40 // a lookup can bring in as much as a path before anything is given up
+	for _, capacity := range []int{1, 100, 1000} {
+		t.Run(fmt.Sprint(capacity), func(t *testing.T) {
+			ndb := newStrictDB()
+			ndb.info.EmbedBytes = 100
+			tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithCapacity(capacity))
+			for i := range entries {
+				insert(t, tree, fmt.Sprint(i), strings.Repeat("v", i%200))
+			}
+			_, root := commit(t, tree, 1)
+			if n := mkvs.NodesInMemory(tree); n > capacity {
+				t.Errorf("%d nodes after the commit", n)
+			}
+			for _, tree := range []*mkvs.Tree{tree, mkvs.NewWithRoot(ndb, root, mkvs.WithCapacity(capacity))} {
+				most := 0
+				for i := range entries {
+					if value, err := tree.Get(t.Context(), fmt.Append(nil, i*7%entries)); err != nil || value == nil {
+						t.Fatal(i, err)
+					}
+					most = max(most, mkvs.NodesInMemory(tree))
+				}
+				if most > capacity+path || capacity > path && most <= capacity/2 {
+					t.Errorf("%d nodes after %d lookups", most, entries)
+				}
+			}
+		})
+	}
+	unbounded := mkvs.New(newStrictDB(), node.RootTypeState, mkvs.WithCapacity(0))
+	for i := range entries {
+		insert(t, unbounded, fmt.Sprint(i), "v")
+	}
+	commit(t, unbounded, 1)
+	if n := mkvs.NodesInMemory(unbounded); n < entries {
+		t.Errorf("%d nodes without a bound", n)
+	}
+}
