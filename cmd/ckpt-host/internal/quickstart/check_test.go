@@ -116,7 +116,7 @@ func TestLeftOutText(t *testing.T) {
 	}{
 		{LeftOut{}, ""},
 		{LeftOut{Submodules: 1200}, "1,200 submodules"},
-		{LeftOut{1, 2, 3}, "1 submodules, 3 files larger than the largest value allowed, 2 paths longer than the longest key"},
+		{LeftOut{1, 2, 3}, "1 submodule, 3 files larger than the largest value allowed, 2 paths longer than the longest key allowed"},
 	} {
 		if got := test.left.String(); got != test.want {
 			t.Errorf("%+v: %q", test.left, got)

@@ -237,8 +237,11 @@ func (r *run) commit(ctx context.Context, ndb db.NodeDB, creator checkpoint.Crea
 	if first <= last {
 		following := ""
 		if c := r.dir.history.Checkpoints; c != nil {
-			following = fmt.Sprintf("; a checkpointer makes a checkpoint of one in %s, and keeps the last %s",
+			following = fmt.Sprintf("; a checkpointer makes one checkpoint in %s versions, and keeps the last %s",
 				console.Count(c.Interval), console.Count(c.Keep))
+			if c.Interval == 1 {
+				following = fmt.Sprintf("; a checkpointer follows, and keeps the last %s checkpoints", console.Count(c.Keep))
+			}
 		}
 		r.Note("Committing versions %s to %s to %s%s", console.Count(first), console.Count(last), r.result.FromBackend, following)
 	}

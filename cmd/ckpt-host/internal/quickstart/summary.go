@@ -73,15 +73,19 @@ func facts(r *Result) [][]string {
 func (l LeftOut) String() string {
 	var parts []string
 	for _, part := range []struct {
-		count uint64
-		what  string
+		count     uint64
+		one, more string
 	}{
-		{l.Submodules, "submodules"},
-		{l.LargeFiles, "files larger than the largest value allowed"},
-		{l.LongPaths, "paths longer than the longest key"},
+		{l.Submodules, "submodule", "submodules"},
+		{l.LargeFiles, "file larger than the largest value allowed", "files larger than the largest value allowed"},
+		{l.LongPaths, "path longer than the longest key allowed", "paths longer than the longest key allowed"},
 	} {
-		if part.count > 0 {
-			parts = append(parts, console.Count(part.count)+" "+part.what)
+		switch part.count {
+		case 0:
+		case 1:
+			parts = append(parts, "1 "+part.one)
+		default:
+			parts = append(parts, console.Count(part.count)+" "+part.more)
 		}
 	}
 	return strings.Join(parts, ", ")
