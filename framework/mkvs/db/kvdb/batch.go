@@ -158,16 +158,26 @@ func (d *DB) checkEntry(t node.RootType, a node.Address, position node.Position,
 	if err != nil {
 		return r, fmt.Errorf("%w: position %s: %w", db.ErrMalformed, position, err)
 	}
-	if key := max(len(r.Key), len(r.OwnKey)); key > d.info.MaxKeyBytes {
+	key, value := max(len(r.Key), len(r.OwnKey)), max(len(r.Value), len(r.OwnValue))
+	for side := range r.Children {
+		embedded := r.Children[side].Embedded
+		if embedded == nil {
+			continue
+		}
+		if len(embedded) > d.info.EmbedBytes {
+			return r, fmt.Errorf("%w: embedded leaf of %d bytes, EmbedBytes is %d", db.ErrMalformed, len(embedded), d.info.EmbedBytes)
+		}
+		leaf, _, err := node.ParseCompactV0(embedded)
+		if err != nil {
+			return r, fmt.Errorf("%w: position %s: %w", db.ErrMalformed, position, err)
+		}
+		key, value = max(key, len(leaf.Key)), max(value, len(leaf.Value))
+	}
+	if key > d.info.MaxKeyBytes {
 		return r, fmt.Errorf("%w: key of %d bytes, MaxKeyBytes is %d", db.ErrLimitExceeded, key, d.info.MaxKeyBytes)
 	}
-	if value := max(len(r.Value), len(r.OwnValue)); value > d.info.MaxValueBytes {
+	if value > d.info.MaxValueBytes {
 		return r, fmt.Errorf("%w: value of %d bytes, MaxValueBytes is %d", db.ErrLimitExceeded, value, d.info.MaxValueBytes)
-	}
-	for side := range r.Children {
-		if len(r.Children[side].Embedded) > d.info.EmbedBytes {
-			return r, fmt.Errorf("%w: embedded leaf of %d bytes, EmbedBytes is %d", db.ErrMalformed, len(r.Children[side].Embedded), d.info.EmbedBytes)
-		}
 	}
 	return r, nil
 }
