@@ -1,0 +1,280 @@
+package conformance
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+func rootAddresses(e *env) {
+	ndb := e.open()
+	first, second := e.twoVersions(ndb)
+	third := e.commit(ndb, second, 3, second.content) // nothing has changed
+	if third.top.address != second.top.address {
+		e.Fatalf("the model gives an unchanged root a new address")
+	}
+	e.readable(ndb, third)
+	e.finalize(ndb, third)
+	for _, t := range []*tree{first, second, third} {
+		address, err := ndb.RootAddress(e.ctx, t.root)
+		e.check(err)
+		if address != t.top.address {
+			e.Errorf("%s is at %s, want %s", t.root, address, t.top.address)
+		}
+	}
+}
+
+func singleNodes(e *env) {
+	ndb := e.open()
+	first, second := e.twoVersions(ndb)
+	for _, t := range []*tree{first, second} {
+		t.top.all(func(n *tnode) {
+			record, err := ndb.GetNode(e.ctx, t.root, n.address, n.position)
+			if n.embedded {
+				e.is("GetNode of an embedded leaf", err, db.ErrNodeNotFound)
+				return
+			}
+			if err != nil || !bytes.Equal(record, n.record()) {
+				e.Errorf("GetNode(%s, %s) = %.40x, %v; want %.40x", n.address, n.position, record, err, n.record())
+			}
+		})
+		for _, wrong := range []struct {
+			address  node.Address
+			position node.Position
+		}{
+			{node.Address{Version: 100}, t.top.position},
+			{node.Address{Version: t.top.address.Version, Candidate: t.top.address.Candidate + 1}, t.top.position},
+			{t.top.address, node.NewPosition(node.Key("no node is there"), 100)},
+		} {
+			_, err := ndb.GetNode(e.ctx, t.root, wrong.address, wrong.position)
+			e.is(fmt.Sprintf("GetNode(%s, %s)", wrong.address, wrong.position), err, db.ErrNodeNotFound)
+		}
+	}
+}
+
+// way lists the stored nodes on the way from a node to a key: those whose labels agree with it and, where
+// there is one, the node after them that does not, which a path may end with or leave out.
+func way(from *tnode, key node.Key) (agree []*tnode, off *tnode) {
+	for n := from; n != nil && !n.embedded; {
+		if n.leaf {
+			if n.key != nil && bytes.Equal(n.key, key) || n == from {
+				return append(agree, n), nil
+			}
+			return agree, n
+		}
+		if key.BitLength() < n.end || key.CommonPrefixLen(n.end, n.some, n.end) < n.end {
+			if n == from {
+				return append(agree, n), nil // the first is returned in any case
+			}
+			return agree, n
+		}
+		agree = append(agree, n)
+		if key.BitLength() == n.end {
+			return agree, nil
+		}
+		side := node.Left
+		if key.GetBit(n.end) {
+			side = node.Right
+		}
+		n = n.kids[side]
+	}
+	return agree, nil
+}
+
+// pathTo compares the path from a node to a key with the model's.
+func (e *env) pathTo(ndb db.NodeDB, t *tree, from *tnode, key node.Key) {
+	e.Helper()
+	got, err := ndb.GetPath(e.ctx, t.root, from.address, from.depth, key)
+	if err != nil {
+		e.Errorf("GetPath(%s, %s, %d, %.40x): %v", t.root, from.address, from.depth, []byte(key), err)
+		return
+	}
+	agree, off := way(from, key)
+	if off != nil && len(got) == len(agree)+1 {
+		agree = append(agree, off)
+	}
+	var want []db.Entry
+	for _, n := range agree {
+		want = append(want, n.entry())
+	}
+	e.same(t.root, got, want)
+}
+
+// someKeys are keys in and beside a content.
+func someKeys(c content) (keys []node.Key) {
+	for _, key := range c.keys() {
+		k := node.Key(key)
+		keys = append(keys, k, append(bytes.Clone(k), 0), append(bytes.Clone(k), 0xff))
+		if len(k) > 0 {
+			other := bytes.Clone(k)
+			other[len(k)/2] ^= 0x10
+			keys = append(keys, k[:len(k)-1], other)
+		}
+	}
+	return append(keys, node.Key{}, node.Key("no such key"), node.Key{0xff, 0xff, 0xff})
+}
+
+func paths(e *env) {
+	ndb := e.open()
+	first, second := e.twoVersions(ndb)
+	third := e.commit(ndb, second, 3, second.content.with("candidates", "too"))
+	for _, t := range []*tree{first, second, third} {
+		for _, key := range someKeys(t.content) {
+			e.pathTo(ndb, t, t.top, key)
+		}
+	}
+	one := e.commit(ndb, second, 3, content{"only": "one"}) // the root is a leaf
+	for _, key := range someKeys(one.content) {
+		e.pathTo(ndb, one, one.top, key)
+	}
+}
+
+func pathsFromWithin(e *env) {
+	ndb := e.open()
+	_, second := e.twoVersions(ndb)
+	second.top.all(func(n *tnode) {
+		if n.embedded {
+			return
+		}
+		e.pathTo(ndb, second, n, n.some)
+		for _, key := range []node.Key{append(bytes.Clone(n.some), 'x'), n.some[:(n.depth+7)/8]} {
+			e.pathTo(ndb, second, n, key)
+		}
+	})
+	_, err := ndb.GetPath(e.ctx, second.root, second.top.address, 25, node.Key("abc"))
+	e.refused("GetPath from below the key", err)
+	_, err = ndb.GetPath(e.ctx, second.root, node.Address{Version: 77}, 0, node.Key("abc"))
+	e.is("GetPath from a node that is not there", err, db.ErrNodeNotFound)
+}
+
+// pathsThatLabelsEnd looks up keys that leave the tree within a label, where their further bits lead to
+// positions at which the version has no node, or one of another way.
+func pathsThatLabelsEnd(e *env) {
+	ndb := e.open()
+	c := content{}
+	stem := strings.Repeat("\x0f", 20)
+	for i := range 40 {
+		c[stem+fmt.Sprintf("%02d", i)+strings.Repeat("z", 5)] = strings.Repeat("v", 600)
+		c[fmt.Sprintf("other %02d", i)] = strings.Repeat("v", 600)
+	}
+	t := e.version(ndb, empty(stateType, 0), 1, c)
+	for _, key := range t.content.keys() {
+		for at := range len(key) * 8 {
+			k := node.Key(bytes.Clone([]byte(key)))
+			k.SetBit(node.Depth(at), !k.GetBit(node.Depth(at)))
+			e.pathTo(ndb, t, t.top, k)
+			if e.Failed() {
+				return
+			}
+		}
+	}
+}
+
+func wholeWalk(e *env) {
+	ndb := e.open()
+	for i, c := range []content{{}, {"": ""}, {"only": "one"}, {"": "", "\x00": "", "\x00\x00": ""}, newRandom(6).content(500)} {
+		e.readable(ndb, e.commit(ndb, empty(stateType, 0), 1, c))
+		e.readable(ndb, e.commit(ndb, empty(ioType, uint64(10+i)), uint64(10+i), c))
+	}
+	t := empty(stateType, 0)
+	r := newRandom(7)
+	for v := uint64(1); v < 25; v++ { // a tree whose nodes were written by many versions
+		t = e.version(ndb, t, v, r.change(t.content, 25))
+	}
+	e.readable(ndb, t)
+}
+
+func walkFrom(e *env) {
+	ndb := e.open()
+	_, t := e.twoVersions(ndb)
+	entries := t.entries()
+	from := func(position node.Position, bits node.Depth, path node.Key) {
+		e.Helper()
+		var want []db.Entry
+		for _, entry := range entries {
+			entryPath, entryBits, err := entry.Position.Bits()
+			e.check(err)
+			above := entryBits < bits && entryPath.CommonPrefixLen(entryBits, path, bits) == entryBits
+			if above || entry.Position.Compare(position) >= 0 {
+				want = append(want, entry)
+			}
+		}
+		got, err := e.walked(ndb, t.root, position)
+		e.check(err)
+		e.same(t.root, got, want)
+	}
+	for _, n := range t.top.list() { // embedded leaves, too: their parents come
+		from(n.position, n.depth, n.some)
+	}
+	for _, path := range []node.Key{node.Key("key"), node.Key("no such key"), {0}, {0xff, 0xff}} {
+		for bits := node.Depth(1); bits <= path.BitLength(); bits += 3 {
+			from(node.NewPosition(path, bits), bits, path)
+		}
+	}
+}
+
+func walkLeft(e *env) {
+	ndb := e.open()
+	_, t := e.twoVersions(ndb)
+	entries := t.entries()
+	for n := 1; n <= len(entries); n += 5 {
+		var got []db.Entry
+		for entry, err := range ndb.Walk(e.ctx, t.root, nil) {
+			e.check(err)
+			got = append(got, db.Entry{Address: entry.Address, Position: bytes.Clone(entry.Position), Record: bytes.Clone(entry.Record)})
+			if len(got) == n {
+				break
+			}
+		}
+		e.same(t.root, got, entries[:n])
+	}
+	e.version(ndb, t, 3, t.content.with("nothing", "is locked"))
+	e.check(ndb.Prune(e.ctx, 1))
+}
+
+// deepTree has keys that are prefixes of each other, up to the longest that there can be.
+func deepTree(e *env) {
+	ndb := e.open()
+	long := strings.Repeat("\x5a", node.MaxKeyBytes)
+	c := content{}
+	for n := 0; n <= node.MaxKeyBytes; n += 31 {
+		c[long[:n]] = "value"
+	}
+	c[long] = strings.Repeat("large", 200)
+	first := e.version(ndb, empty(stateType, 0), 1, c)
+	e.readable(ndb, first)
+	for _, key := range []string{"", long[:31], long[:4000], long[:8000], long, long[:len(long)-1] + "\x5b"} {
+		e.pathTo(ndb, first, first.top, node.Key(key))
+	}
+	second := e.version(ndb, first, 2, c.with(long, "changed"))
+	e.readable(ndb, second)
+	e.check(ndb.Prune(e.ctx, 1))
+	e.readable(ndb, second)
+}
+
+func nodesOfPrunedVersion(e *env) {
+	ndb := e.open()
+	first, second := e.twoVersions(ndb)
+	e.check(ndb.Prune(e.ctx, 1))
+	shared := 0
+	second.top.all(func(n *tnode) {
+		if n.embedded || n.address.Version != 1 {
+			return
+		}
+		shared++
+		record, err := ndb.GetNode(e.ctx, second.root, n.address, n.position)
+		if err != nil || !bytes.Equal(record, n.record()) {
+			e.Errorf("a node that version 2 shares with version 1: %v", err)
+		}
+		_, err = ndb.GetNode(e.ctx, first.root, n.address, n.position)
+		e.is("GetNode for a root that was pruned", err, db.ErrVersionPruned)
+		_, err = ndb.GetPath(e.ctx, first.root, n.address, n.depth, n.some)
+		e.is("GetPath for a root that was pruned", err, db.ErrVersionPruned)
+	})
+	if shared == 0 {
+		e.Fatalf("the versions share nothing")
+	}
+}

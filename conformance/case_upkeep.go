@@ -1,0 +1,159 @@
+package conformance
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
+)
+
+// readLog returns the changes between two roots.
+func (e *env) readLog(ndb db.NodeDB, start, end node.Root) (log writelog.WriteLog, err error) {
+	for entry, err := range ndb.GetWriteLog(e.ctx, start, end) {
+		if err != nil {
+			return log, err
+		}
+		copied := writelog.LogEntry{Key: append([]byte{}, entry.Key...)}
+		if entry.Value != nil {
+			copied.Value = append([]byte{}, entry.Value...)
+		}
+		log = append(log, copied)
+	}
+	return log, nil
+}
+
+// log fails the case where the changes between two roots are not these.
+func (e *env) log(ndb db.NodeDB, start, end node.Root, want writelog.WriteLog) {
+	e.Helper()
+	got, err := e.readLog(ndb, start, end)
+	if err != nil {
+		e.Errorf("GetWriteLog(%s, %s): %v", start, end, err)
+		return
+	}
+	if len(got) != len(want) {
+		e.Errorf("GetWriteLog(%s, %s): %d changes, want %d", start, end, len(got), len(want))
+		return
+	}
+	for i := range got {
+		if string(got[i].Key) != string(want[i].Key) || string(got[i].Value) != string(want[i].Value) || got[i].Type() != want[i].Type() {
+			e.Errorf("GetWriteLog(%s, %s): change %d is %.40q, want %.40q", start, end, i, got[i], want[i])
+			return
+		}
+	}
+}
+
+func readWriteLogs(e *env) {
+	ndb := e.open()
+	r := newRandom(60)
+	base := e.version(ndb, empty(stateType, 0), 1, r.content(80))
+	var second *tree
+	for i := range 3 { // candidates each have their own
+		second = e.commit(ndb, base, 2, r.change(base.content, 30).with("candidate", fmt.Sprint(i)))
+		e.log(ndb, base.root, second.root, base.content.log(second.content))
+	}
+	third := e.commit(ndb, second, 3, second.content.without(second.content.keys()[:20]...).with("empty", ""))
+	x := e.commit(ndb, empty(ioType, 2), 2, r.content(20))
+	same := e.commit(ndb, third, 4, third.content)
+	anew := e.commit(ndb, empty(stateType, 3), 4, r.content(20)) // that begins with nothing
+	check := func() {
+		e.Helper()
+		e.log(ndb, base.root, second.root, base.content.log(second.content))
+		e.log(ndb, second.root, third.root, second.content.log(third.content))
+		e.log(ndb, emptyRootOf(ioType, 2), x.root, content{}.log(x.content))
+		e.log(ndb, third.root, same.root, nil)
+		e.log(ndb, emptyRootOf(stateType, 3), anew.root, content{}.log(anew.content))
+	}
+	check()
+	e.finalize(ndb, second, x)
+	e.finalize(ndb, third)
+	check()
+	if ndb.Info().Capabilities.Durable {
+		ndb = e.reopen(ndb)
+		check()
+	}
+	_, err := e.readLog(ndb, base.root, third.root)
+	e.refused("a write log over two versions", err)
+	_, err = e.readLog(ndb, second.root, unknownRootOf(stateType, 3))
+	e.is("a write log to a root that is not there", err, db.ErrRootNotFound, db.ErrWriteLogNotFound)
+
+	large := content{}
+	for i := range 3000 {
+		large[fmt.Sprintf("key %d", i)] = string(make([]byte, 1000))
+	}
+	fourth := e.commit(ndb, third, 4, large)
+	e.log(ndb, third.root, fourth.root, third.content.log(large))
+}
+
+func writeLogsNotKept(e *env) {
+	e.cfg.DiscardWriteLogs = true
+	ndb := e.open()
+	if ndb.Info().Capabilities.WriteLogs {
+		e.Errorf("Info says that write logs are kept")
+	}
+	first, second := e.twoVersions(ndb)
+	_, err := e.readLog(ndb, first.root, second.root)
+	e.is("a write log that was not kept", err, db.ErrWriteLogNotFound)
+	restored := e.restore(ndb, newSource(stateType, 9, newRandom(61).content(30), 2))
+	_, err = e.readLog(ndb, emptyRootOf(stateType, 8), restored.root)
+	e.is("the write log of a restored root", err, db.ErrWriteLogNotFound)
+}
+
+func upkeep(e *env) {
+	ndb := e.open()
+	before, err := ndb.Size(e.ctx)
+	e.check(err)
+	r := newRandom(62)
+	t := empty(stateType, 0)
+	for v := uint64(1); v <= 20; v++ {
+		c := content{}
+		for i := range 100 {
+			c[fmt.Sprintf("key %d", i)] = fmt.Sprintf("%d %01000d", v, r.IntN(1000))
+		}
+		t = e.version(ndb, t, v, c)
+	}
+	e.check(ndb.Sync(e.ctx))
+	full, err := ndb.Size(e.ctx)
+	e.check(err)
+	if full.Live < before.Live || full.Live < 1<<20 {
+		e.Errorf("2 MB of values take %d live bytes, and nothing %d", full.Live, before.Live)
+	}
+	if ndb.Info().Capabilities.Durable && full.File == 0 {
+		e.Errorf("the files take no space")
+	}
+	for v := uint64(1); v < 20; v++ {
+		e.check(ndb.Prune(e.ctx, v))
+	}
+	e.check(ndb.Compact(e.ctx, func(done, total int64) {
+		if done < 0 || done > total {
+			e.Errorf("progress of %d of %d", done, total)
+		}
+	}))
+	e.readable(ndb, t)
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	if err := ndb.Compact(ctx, func(int64, int64) { cancel() }); err != nil && !errors.Is(err, context.Canceled) {
+		e.Errorf("Compact that is interrupted: %v", err)
+	}
+	e.readable(ndb, t)
+	e.readable(ndb, e.version(ndb, t, 21, t.content.with("after", "all")))
+}
+
+func closeAndReopen(e *env) {
+	ndb := e.open()
+	first, second := e.twoVersions(ndb)
+	info := ndb.Info()
+	for range 3 {
+		ndb = e.reopen(ndb)
+		if got := ndb.Info(); got != info {
+			e.Errorf("Info was %+v and is %+v", info, got)
+		}
+		e.versions(ndb, 1, 2)
+		e.roots(ndb, 1, first.root)
+		e.readable(ndb, first)
+		e.readable(ndb, second)
+	}
+	e.version(ndb, second, 3, second.content.with("a", "1"))
+}
