@@ -48,6 +48,9 @@ func WithCreatorLogger(logger hclog.Logger) CreatorOption {
 	return func(c *fileCreator) { c.logger = logger }
 }
 
+// WithSoftware sets what manifests say made their checkpoints; the default is ckpt and its version.
+func WithSoftware(name string) CreatorOption { return func(c *fileCreator) { c.software = name } }
+
 // WithProgress sets what is told, from several goroutines, of each chunk that was made: how many there
 // are so far, and their bytes and entries.
 func WithProgress(progress func(root node.Root, chunks uint64, bytes int64, entries uint64)) CreatorOption {
@@ -59,6 +62,7 @@ type fileCreator struct {
 	ndb      db.NodeDB
 	threads  int
 	workers  int
+	software string
 	progress func(root node.Root, chunks uint64, bytes int64, entries uint64)
 
 	mu     sync.Mutex
@@ -84,6 +88,7 @@ func NewFileCreator(dataDir string, ndb db.NodeDB, opts ...CreatorOption) (Creat
 		directory: directory{path: abs, logger: hclog.NewNullLogger()},
 		ndb:       ndb,
 		threads:   1,
+		software:  software(),
 		making:    make(map[node.Root]chan struct{}),
 	}
 	for _, opt := range opts {
@@ -277,8 +282,8 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	manifest := newManifest(m, files.chunks[:chunks])
 	manifest.ChunkSize, manifest.Threads = chunkSize, c.threads
 	manifest.Started, manifest.Finished = started.UTC(), time.Now().UTC()
-	manifest.Origin, manifest.Software = originOf(ctx), software()
-	if err := files.finish(m, manifest); err != nil {
+	manifest.Origin, manifest.Software = originOf(ctx), c.software
+	if err := files.finish(ctx, m, manifest); err != nil {
 		return nil, err
 	}
 	return c.publish(ctx, shop, m, chunkSize)
@@ -333,10 +338,22 @@ type checkpointFiles struct {
 	count   uint64
 	bytes   int64
 	entries uint64
+	unsafe  []string // paths of files to make safe
 }
 
 func (f *checkpointFiles) create(index uint64) (io.WriteCloser, error) {
-	return createFile(chunkPath(f.dir, index))
+	file, err := createFile(chunkPath(f.dir, index))
+	if err != nil {
+		return nil, err
+	}
+	return &chunkFile{safeFile: file, later: f.note}, nil
+}
+
+// note notes a file that has yet to be made safe.
+func (f *checkpointFiles) note(path string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.unsafe = append(f.unsafe, path)
 }
 
 func (f *checkpointFiles) done(index uint64, info chunkInfo) {
@@ -355,7 +372,10 @@ func (f *checkpointFiles) done(index uint64, info chunkInfo) {
 }
 
 // finish writes what lies beside the chunks, the metadata last.
-func (f *checkpointFiles) finish(m *Metadata, manifest *Manifest) error {
+func (f *checkpointFiles) finish(ctx context.Context, m *Metadata, manifest *Manifest) error {
+	if err := syncFiles(ctx, f.unsafe); err != nil {
+		return err
+	}
 	if err := syncDir(filepath.Join(f.dir, chunksName)); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // A checkpoint is made in a directory of its own beside the others, and renamed into place when all of
@@ -157,6 +160,54 @@ func writeFile(path string, b []byte) error {
 
 // safeFile is a file that is made safe when it is closed.
 type safeFile struct{ *os.File }
+
+// laterBytes is the length up to which files are made safe later, many at once: one after the other,
+// thousands of small chunks would take longer to make safe than to make.
+const (
+	laterBytes  = 1 << 20
+	laterAtOnce = 64
+)
+
+// chunkFile is a file that is made safe when it is closed, or noted for later.
+type chunkFile struct {
+	*safeFile
+	written int64
+	later   func(path string)
+}
+
+func (f *chunkFile) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	f.written += int64(n)
+	return n, err
+}
+
+// Close makes the file safe from a loss of power, now or later, and closes it.
+func (f *chunkFile) Close() error {
+	if f.written > laterBytes {
+		return f.safeFile.Close()
+	}
+	f.later(f.Name())
+	return f.File.Close()
+}
+
+// syncFiles makes files safe from a loss of power.
+func syncFiles(ctx context.Context, paths []string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(laterAtOnce)
+	for _, path := range paths {
+		group.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			f, err := os.OpenFile(path, os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			return (&safeFile{f}).Close()
+		})
+	}
+	return group.Wait()
+}
 
 func createFile(path string) (*safeFile, error) {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, fileMode)

@@ -666,3 +666,47 @@ func TestDeepTree(t *testing.T) {
 		})
 	}
 }
+
+// TestBadProofBesideChunkBeingWritten checks that a chunk with a bad proof ends the restore for those
+// that are being written at the time, and waits for them before it removes what they wrote.
+func TestBadProofBesideChunkBeingWritten(t *testing.T) {
+	ctx := t.Context()
+	m := sourceOf(t, dataSet("uniform", 100), 4096, 0)
+	const bad = 1
+	m.replace(t, bad, rawChunk(t, hashEntry(m.Root.Hash)))
+	to := openDB(t)
+	slow := &slowDB{NodeDB: to, reached: make(chan struct{}), open: make(chan struct{})}
+	r := newRestorer(t, slow)
+	if err := r.StartRestore(ctx, m.Metadata); err != nil {
+		t.Fatal(err)
+	}
+	written := make(chan error, 1)
+	go func() {
+		_, err := r.RestoreChunk(ctx, 0, bytes.NewReader(m.chunk(t, 0)))
+		written <- err
+	}()
+	<-slow.reached
+	refused := make(chan error, 1)
+	go func() {
+		_, err := r.RestoreChunk(ctx, bad, bytes.NewReader(m.chunk(t, bad)))
+		refused <- err
+	}()
+	// The session ends before the chunk that is being written does; only then is that let go.
+	<-r.(*restorer).session().ctx.Done()
+	if r.GetCurrentCheckpoint() != nil {
+		t.Error("the restore goes on")
+	}
+	select {
+	case err := <-refused:
+		t.Errorf("it did not wait for the chunk being written: %v", err)
+	default:
+	}
+	close(slow.open)
+	if err := <-written; !errors.Is(err, ErrNoRestoreInProgress) {
+		t.Errorf("the chunk that was being written: %v", err)
+	}
+	if err := <-refused; !errors.Is(err, ErrChunkProofVerificationFailed) {
+		t.Errorf("the bad chunk: %v", err)
+	}
+	nothingVisible(t, to, m.Root)
+}
