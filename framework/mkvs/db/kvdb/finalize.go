@@ -224,10 +224,11 @@ func (d *DB) forget(version uint64, gone []leftover) {
 		}
 	}
 	for _, l := range gone {
-		if rs := d.candidates[l.address.Version]; len(rs) > 0 {
-			d.candidates[l.address.Version] = slices.DeleteFunc(slices.Clone(rs), func(r *rootRecord) bool {
-				return r.typ == l.typ && r.candidate == l.address.Candidate
-			})
+		rs := slices.DeleteFunc(slices.Clone(d.candidates[l.address.Version]), func(r *rootRecord) bool {
+			return r.typ == l.typ && r.candidate == l.address.Candidate
+		})
+		if d.candidates[l.address.Version] = rs; len(rs) == 0 {
+			delete(d.candidates, l.address.Version)
 		}
 	}
 	for key := range d.numbers {

@@ -57,9 +57,10 @@ type DB struct {
 	versions map[uint64]*versionRecord
 	// writing counts the batches in progress by version: they may leave something behind.
 	writing map[uint64]int
-	// leftovers are what is to be removed, dropping what is just being removed.
+	// leftovers are what is to be removed, dropping what is just being removed, by so many goroutines.
 	leftovers []leftover
 	dropping  []leftover
+	tidying   int
 	insert    *insert
 	pins      map[*pin]struct{}
 	// beingPruned is the version that Prune is about to remove.

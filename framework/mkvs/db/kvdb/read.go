@@ -131,6 +131,56 @@ func findOnce(s kv.Snapshot, t node.RootType, a node.Address, p node.Position) (
 	return bytes.Clone(record), err
 }
 
+// maxFinders is the number of addresses that a reader stands at at once.
+const maxFinders = 64
+
+// finders are the finders of a reader: one for each address that it comes to.
+type finders struct {
+	s     kv.Snapshot
+	typ   node.RootType
+	open  map[node.Address]*finder
+	last  *finder
+	clock uint64
+}
+
+func newFinders(s kv.Snapshot, t node.RootType) finders {
+	return finders{s: s, typ: t, open: make(map[node.Address]*finder)}
+}
+
+// at returns the finder of an address. The least recently used gives way to a new one.
+func (fs *finders) at(a node.Address) (*finder, error) {
+	if fs.last != nil && fs.last.address == a {
+		return fs.last, nil
+	}
+	f := fs.open[a]
+	if f == nil {
+		if len(fs.open) >= maxFinders {
+			var oldest *finder
+			for _, f := range fs.open {
+				if oldest == nil || f.used < oldest.used {
+					oldest = f
+				}
+			}
+			delete(fs.open, oldest.address)
+			if err := oldest.close(); err != nil {
+				return nil, err
+			}
+		}
+		f = newFinder(fs.s, fs.typ, a)
+		fs.open[a] = f
+	}
+	fs.clock++
+	f.used, fs.last = fs.clock, f
+	return f, nil
+}
+
+func (fs *finders) close() (err error) {
+	for _, f := range fs.open {
+		err = errors.Join(err, f.close())
+	}
+	return err
+}
+
 // readable refuses addresses that a root can't have nodes at.
 func (d *DB) readable(root *node.Root, a node.Address) bool {
 	d.mu.Lock()
@@ -182,15 +232,22 @@ func (d *DB) GetPath(ctx context.Context, root node.Root, address node.Address, 
 	return path, err
 }
 
-func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
-	var path []db.Entry
+// getPath goes from a node towards a key, and returns all nodes that it comes to: the last is a leaf, or
+// one whose label leads elsewhere, or where the key's way ends.
+func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address, depth node.Depth, key node.Key) (path []db.Entry, err error) {
+	fs := newFinders(s, t)
+	defer func() { err = errors.Join(err, fs.close()) }()
 	bits := key.BitLength()
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
 		p := node.NewPosition(key, depth)
-		record, err := findOnce(s, t, a, p)
+		f, err := fs.at(a)
+		if err != nil {
+			return nil, err
+		}
+		record, err := f.find(p)
 		if err != nil {
 			return nil, err
 		}
@@ -198,8 +255,9 @@ func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address
 			if len(path) == 0 {
 				return nil, fmt.Errorf("%w: %s at %s", db.ErrNodeNotFound, p, a)
 			}
-			return nil, &db.CorruptedError{Version: a.Version, Position: p, Reason: "node is missing"}
+			return nil, f.corrupted(p, "node is missing")
 		}
+		record = bytes.Clone(record)
 		path = append(path, db.Entry{Address: a, Position: p, Record: record})
 		r, err := parse(record, a, p)
 		if err != nil {

@@ -59,10 +59,11 @@ func (d *DB) GetRootsForVersion(ctx context.Context, version uint64) ([]node.Roo
 		if err != nil {
 			return nil, err
 		}
-		if v != nil {
-			for i := range v.roots {
-				roots = append(roots, d.nameOf(version, &v.roots[i]))
-			}
+		if v == nil {
+			return nil, d.prunedMeanwhile(version)
+		}
+		for i := range v.roots {
+			roots = append(roots, d.nameOf(version, &v.roots[i]))
 		}
 	}
 	slices.SortFunc(roots, func(a, b node.Root) int {
@@ -106,6 +107,16 @@ func pruned(version, earliest uint64) error {
 	return fmt.Errorf("%w: version %d, the earliest is %d", db.ErrVersionPruned, version, earliest)
 }
 
+// prunedMeanwhile is the error for a version that was there at a first look, and has been pruned since.
+func (d *DB) prunedMeanwhile(version uint64) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.state.any && version < d.state.earliest {
+		return pruned(version, d.state.earliest)
+	}
+	return nil
+}
+
 // checkName refuses a root that can't be one of this database.
 func (d *DB) checkName(root *node.Root) error {
 	if root.Namespace != d.info.Namespace {
@@ -141,11 +152,8 @@ func (d *DB) lookup(ctx context.Context, root node.Root) (*rootRecord, error) {
 	case r != nil:
 		return r, nil
 	}
-	d.mu.Lock()
-	s = d.state
-	d.mu.Unlock()
-	if s.any && root.Version < s.earliest { // since the first look
-		return nil, pruned(root.Version, s.earliest)
+	if err := d.prunedMeanwhile(root.Version); err != nil {
+		return nil, err
 	}
 	if root.Type.IsValid() && root.IsEmpty() {
 		return &rootRecord{typ: root.Type, hash: root.Hash, parent: hash.EmptyHash, bare: true, alone: true}, nil

@@ -12,12 +12,8 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-const (
-	// walkFrame is the number of bytes that a walk reads ahead under one snapshot; a record may exceed it.
-	walkFrame = 1 << 20
-	// maxFinders is the number of addresses that a walk stands at at once.
-	maxFinders = 64
-)
+// walkFrame is the number of bytes that a walk reads ahead under one snapshot; a record may exceed it.
+const walkFrame = 1 << 20
 
 // Walk yields a root's entries in pre-order. It reads a frame, closes its snapshot, and then yields
 // what it read: whoever takes the entries may write to the database or take as long as they like.
@@ -64,8 +60,7 @@ type walk struct {
 	path     node.Key
 	position node.Position
 
-	finders map[node.Address]*finder
-	clock   uint64
+	finders finders
 
 	frame []db.Entry
 	arena arena
@@ -93,19 +88,15 @@ func (w *walk) startFrom(from node.Position) error {
 
 // fill reads a frame.
 func (w *walk) fill(ctx context.Context, s kv.Snapshot) (err error) {
-	w.finders = make(map[node.Address]*finder)
-	defer func() {
-		for _, f := range w.finders {
-			err = errors.Join(err, f.close())
-		}
-	}()
+	w.finders = newFinders(s, w.typ)
+	defer func() { err = errors.Join(err, w.finders.close()) }()
 	for size := 0; len(w.stack) > 0 && size < walkFrame; {
 		if len(w.frame)&0xff == 0 {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
 		}
-		n, err := w.visit(s)
+		n, err := w.visit()
 		if err != nil {
 			return err
 		}
@@ -116,13 +107,13 @@ func (w *walk) fill(ctx context.Context, s kv.Snapshot) (err error) {
 
 // visit visits the next node: it adds it to the frame, and its children to the stack. It returns what
 // the node takes, in bytes.
-func (w *walk) visit(s kv.Snapshot) (int, error) {
+func (w *walk) visit() (int, error) {
 	n := w.stack[len(w.stack)-1]
 	if n.depth > 0 {
 		w.path.SetBit(n.depth-1, n.last)
 	}
 	w.position = node.AppendPosition(w.position[:0], w.path, n.depth)
-	f, err := w.finder(s, n.address)
+	f, err := w.finders.at(n.address)
 	if err != nil {
 		return 0, err
 	}
@@ -192,28 +183,4 @@ func (w *walk) wanted(end node.Depth, last bool) bool {
 	default: // the parent is on the way
 		return last || !w.fromPath.GetBit(end)
 	}
-}
-
-// finder returns the finder of an address. The least recently used gives way to a new one.
-func (w *walk) finder(s kv.Snapshot, a node.Address) (*finder, error) {
-	w.clock++
-	f := w.finders[a]
-	if f == nil {
-		if len(w.finders) >= maxFinders {
-			var oldest *finder
-			for _, f := range w.finders {
-				if oldest == nil || f.used < oldest.used {
-					oldest = f
-				}
-			}
-			delete(w.finders, oldest.address)
-			if err := oldest.close(); err != nil {
-				return nil, err
-			}
-		}
-		f = newFinder(s, w.typ, a)
-		w.finders[a] = f
-	}
-	f.used = w.clock
-	return f, nil
 }

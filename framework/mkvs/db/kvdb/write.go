@@ -200,6 +200,7 @@ func (d *DB) tidy(ctx context.Context) {
 	todo := d.leftovers
 	d.leftovers = nil
 	d.dropping = append(d.dropping, todo...)
+	d.tidying++
 	d.mu.Unlock()
 	var failed []leftover
 	for i, l := range todo {
@@ -211,8 +212,8 @@ func (d *DB) tidy(ctx context.Context) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.dropping = slices.DeleteFunc(d.dropping, func(l leftover) bool {
-		return slices.ContainsFunc(todo, func(t leftover) bool { return t.typ == l.typ && t.address == l.address })
-	})
+	if d.tidying--; d.tidying == 0 {
+		d.dropping = nil
+	}
 	d.leftovers = append(d.leftovers, failed...)
 }
