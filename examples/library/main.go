@@ -53,12 +53,12 @@ func run(ctx context.Context, out io.Writer) (err error) {
 		fmt.Fprintf(out, "version %d has root %s\n", root.Version, root.Hash)
 	}
 
-	// A checkpoint of the second, in chunks of about 64 bytes.
+	// A checkpoint of the second, in chunks as small as they get.
 	creator, err := checkpoint.NewFileCreator(dir, source)
 	if err != nil {
 		return err
 	}
-	metadata, err := creator.CreateCheckpoint(ctx, root, 64)
+	metadata, err := creator.CreateCheckpoint(ctx, root, 8)
 	if err != nil {
 		return err
 	}
