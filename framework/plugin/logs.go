@@ -119,9 +119,11 @@ func parseLogLine(line []byte) (level hclog.Level, message string, pairs []any, 
 	}
 	slices.Sort(keys)
 	for _, key := range keys[:min(len(keys), maxLogPairs)] {
-		pairs = append(pairs, printable(strings.TrimPrefix(key, "@")), plainValue(fields[key]))
+		name := strings.ReplaceAll(printable(strings.TrimPrefix(key, "@")), "\n", "?")
+		pairs = append(pairs, name, plainValue(fields[key]))
 	}
-	return level, printable(message), pairs, true
+	// The lines of one message are told from those that the log itself begins.
+	return level, strings.ReplaceAll(printable(message), "\n", "\n  "), pairs, true
 }
 
 // plainValue returns a decoded JSON value as something that a logger prints in one piece.

@@ -25,6 +25,10 @@ import (
 
 // Processes that die, hang, are not what they should be, or print what they shouldn't.
 
+func init() {
+	parts["host"], parts["noise"], parts["silence"], parts["crash"] = playHost, playNoise, playSilence, playCrash
+}
+
 func TestCancellation(t *testing.T) {
 	ndb := openFake(t)
 	ctx, cancel := context.WithCancel(testContext(t))
