@@ -66,7 +66,8 @@ func NewFromProof(ctx context.Context, root hash.Hash, rootType node.RootType, p
 
 // WithProof makes a tree's iterator include in b, which is the tree's NewProofBuilder's, all nodes that it
 // comes by: the proof then shows that between the first key sought and the last key come to, there is
-// what the iterator gave, and no more. It has no effect on the iterators of overlays' changes.
+// what the iterator gave, and no more. An overlay's iterator includes what it comes by in the tree below,
+// without the overlay's changes.
 func WithProof(b *proof.Builder) IteratorOption {
 	return func(o *iteratorOptions) { o.proof = b }
 }

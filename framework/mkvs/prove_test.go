@@ -172,6 +172,9 @@ func TestOwnLeafLeftOut(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+	if _, err := part.Prove(t.Context(), proof.Version0, []byte("ab")); !errors.Is(err, proof.ErrOwnLeafUnknown) {
+		t.Errorf("proved in version 0: %v", err)
+	}
 	if value, err := part.Get(t.Context(), []byte("ab")); err != nil || string(value) != "2" {
 		t.Errorf("got %q, %v", value, err)
 	}

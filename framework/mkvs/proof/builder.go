@@ -52,16 +52,20 @@ func (b *Builder) Build() (*Proof, error) {
 			continue
 		}
 		entry := []byte{entryFull}
-		if b.version == Version0 {
-			entry = n.AppendCompactV0(entry)
-		} else {
+		inner, isInternal := n.(*node.InternalNode)
+		switch {
+		case b.version == Version1:
 			entry = n.AppendCompactV1(entry)
+		case isInternal && inner.LeafNode != nil && inner.LeafNode.Node == nil:
+			return nil, fmt.Errorf("%w: node %s", ErrOwnLeafUnknown, h)
+		default:
+			entry = n.AppendCompactV0(entry)
 		}
 		p.Entries = append(p.Entries, entry)
-		if n, ok := n.(*node.InternalNode); ok {
-			stack = append(stack, partHash(n.Right), partHash(n.Left))
+		if isInternal {
+			stack = append(stack, partHash(inner.Right), partHash(inner.Left))
 			if b.version == Version1 {
-				stack = append(stack, partHash(n.LeafNode))
+				stack = append(stack, partHash(inner.LeafNode))
 			}
 		}
 	}

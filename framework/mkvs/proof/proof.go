@@ -51,6 +51,9 @@ var (
 	ErrRootMismatch = errors.New(moduleName, 3, "mkvs/proof: proof of another root")
 	// ErrUnsupportedVersion is returned for a version of the encoding that is not known.
 	ErrUnsupportedVersion = errors.New(moduleName, 4, "mkvs/proof: unsupported proof version")
+	// ErrOwnLeafUnknown is returned for building a proof of version 0 of a node whose own leaf was left out
+	// of the proof of version 1 that the node is from.
+	ErrOwnLeafUnknown = errors.New(moduleName, 5, "mkvs/proof: own leaf of an included node is not known")
 )
 
 // Proof is a proof as it travels.
