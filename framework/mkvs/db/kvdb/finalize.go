@@ -134,11 +134,12 @@ func (d *DB) finalRoot(ctx context.Context, s state, root *node.Root) (*rootReco
 	restored, known := d.insert.root(root)
 	committed := d.candidate(root.Version, root.Type, root.Hash)
 	d.mu.Unlock()
+	bare := &rootRecord{typ: root.Type, hash: root.Hash, parent: hash.EmptyHash, alone: true, bare: true}
 	switch {
 	case known && restored != nil:
 		return restored, nil
 	case committed == nil && root.IsEmpty():
-		return &rootRecord{typ: root.Type, hash: root.Hash, parent: hash.EmptyHash, alone: true, bare: true}, nil
+		return bare, nil
 	case committed == nil && known:
 		return nil, fmt.Errorf("%w: %s", db.ErrNotComplete, root)
 	case committed == nil:
@@ -147,21 +148,22 @@ func (d *DB) finalRoot(ctx context.Context, s state, root *node.Root) (*rootReco
 	if committed.parent.IsEmpty() {
 		return committed, nil
 	}
-	refused := fmt.Errorf("%w: version %d, which %s was made from", db.ErrNotFinalized, root.Version-1, root)
-	if !s.any || root.Version-1 != s.latest {
-		return nil, refused
+	if s.any && root.Version-1 == s.latest {
+		v, err := d.version(ctx, s.latest)
+		if err != nil {
+			return nil, err
+		}
+		if v == nil {
+			return nil, damaged(s.latest, "latest version's record")
+		}
+		if p := v.root(root.Type); p != nil && p.hash == committed.parent {
+			return committed, nil
+		}
 	}
-	v, err := d.version(ctx, s.latest)
-	if err != nil {
-		return nil, err
+	if root.IsEmpty() { // there is always one, whatever else was made empty
+		return bare, nil
 	}
-	if v == nil {
-		return nil, damaged(s.latest, "latest version's record")
-	}
-	if p := v.root(root.Type); p == nil || p.hash != committed.parent {
-		return nil, refused
-	}
-	return committed, nil
+	return nil, fmt.Errorf("%w: version %d, which %s was made from", db.ErrNotFinalized, root.Version-1, root)
 }
 
 // lose returns the candidates that go when a version is finalized: those of this version and of those

@@ -175,7 +175,7 @@ func (h *history) finalize(ctx context.Context, _ tester) error {
 // bare is an empty root that was not committed.
 func (h *history) bare(version uint64, t node.RootType) *mroot {
 	r := &mroot{root: emptyRoot(version, t), data: contents{}, restored: true}
-	if c := h.m.candidates[r.name()]; c != nil {
+	if c := h.m.candidates[r.name()]; c != nil && (c.parent.IsEmpty() || h.m.any && h.m.get(c.parent) != nil) {
 		return c
 	}
 	return r
