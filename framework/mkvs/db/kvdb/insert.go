@@ -196,7 +196,7 @@ func (d *DB) loadInsert(s kv.Snapshot, c kv.Cursor) error {
 		if err := d.loadTag(s, ins, ir); err != nil {
 			return err
 		}
-		if err := loadMarks(c, ins, ir); err != nil {
+		if err := d.loadMarks(c, ins, ir); err != nil {
 			return err
 		}
 	}

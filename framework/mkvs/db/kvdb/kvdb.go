@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -45,8 +44,9 @@ type DB struct {
 	active   int
 	idle     chan struct{}
 	released bool
-	// stopping is closed by Close: what takes long ends early.
-	stopping chan struct{}
+	// life ends with Close, by stop: what takes long ends early.
+	life context.Context
+	stop context.CancelFunc
 
 	state state
 	// candidates are the roots that are committed and not finalized, by version.
@@ -131,12 +131,10 @@ func give(token chan struct{}) { <-token }
 
 // carryOn says whether something that takes long may take its next step.
 func (d *DB) carryOn(ctx context.Context) error {
-	select {
-	case <-d.stopping:
+	if d.life.Err() != nil {
 		return db.ErrClosed
-	default:
-		return ctx.Err()
 	}
+	return ctx.Err()
 }
 
 // apply writes a batch. The caller has the turn. Once begun it is not broken off: whoever waits for it
@@ -195,7 +193,14 @@ func (d *DB) Compact(ctx context.Context, progress func(done, total int64)) erro
 		return err
 	}
 	defer give(d.turn)
-	return storeError(d.store.Compact(ctx, progress))
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.life, cancel)()
+	err := storeError(d.store.Compact(running, progress))
+	if err != nil && d.life.Err() != nil {
+		return fmt.Errorf("%w: %w", db.ErrClosed, err)
+	}
+	return err
 }
 
 // Sync makes everything that was committed safe from a loss of power.
@@ -220,7 +225,7 @@ func (d *DB) Close(ctx context.Context) error {
 	}
 	if !d.closed {
 		d.closed = true
-		close(d.stopping)
+		d.stop()
 		if d.active == 0 {
 			close(d.idle)
 		}
@@ -228,8 +233,12 @@ func (d *DB) Close(ctx context.Context) error {
 	d.mu.Unlock()
 	select {
 	case <-d.idle:
-	case <-ctx.Done():
-		return fmt.Errorf("kvdb: closing while calls are in progress: %w", ctx.Err())
+	default:
+		select {
+		case <-d.idle:
+		case <-ctx.Done():
+			return fmt.Errorf("kvdb: closing while calls are in progress: %w", ctx.Err())
+		}
 	}
 	d.mu.Lock()
 	first := !d.released
@@ -295,6 +304,3 @@ func (l *limits) valueBytes() int {
 	}
 	return max(0, out)
 }
-
-// now is the time that pins are said to be held since.
-var now = time.Now

@@ -227,8 +227,9 @@ func decodeMark(key, value []byte, version uint64) (m mark, err error) {
 	return m, nil
 }
 
-// eachMark calls f with the marks of a root in the order of their chunks.
-func eachMark(c kv.Cursor, version uint64, ir *insertRoot, f func(index uint64, m mark) error) error {
+// eachMark calls f with the marks of a root in the order of their chunks, or with the damage that a mark
+// has taken.
+func eachMark(c kv.Cursor, version uint64, ir *insertRoot, f func(index uint64, m mark, err error) error) error {
 	prefix := prefixKey(kindMark, ir.typ, node.Address{Version: version, Candidate: ir.candidate})
 	for ok := c.Seek(prefix); ok && bytes.HasPrefix(c.Key(), prefix); ok = c.Next() {
 		rest := c.Key()[prefixSize:]
@@ -236,18 +237,20 @@ func eachMark(c kv.Cursor, version uint64, ir *insertRoot, f func(index uint64, 
 			return damaged(version, "chunk's mark")
 		}
 		m, err := decodeMark(c.Key(), c.Value(), version)
-		if err != nil {
-			return err
-		}
-		if err := f(binary.BigEndian.Uint64(rest), m); err != nil {
+		if err := f(binary.BigEndian.Uint64(rest), m, err); err != nil {
 			return err
 		}
 	}
 	return storeError(c.Err())
 }
 
-func loadMarks(c kv.Cursor, ins *insert, ir *insertRoot) error {
-	return eachMark(c, ins.version, ir, func(index uint64, _ mark) error {
+// loadMarks notes which chunks are durable. One whose mark is damaged is not: it can be written again.
+func (d *DB) loadMarks(c kv.Cursor, ins *insert, ir *insertRoot) error {
+	return eachMark(c, ins.version, ir, func(index uint64, _ mark, err error) error {
+		if err != nil {
+			d.log.Warn("a chunk's mark is damaged: the chunk has to be restored again", "chunk", index)
+			return nil
+		}
 		ir.marks[index] = struct{}{}
 		return nil
 	})
@@ -370,11 +373,11 @@ func overlapping(s kv.Snapshot, version uint64, ir *insertRoot) (err error) {
 		index uint64
 	}
 	var claims []claim
-	if err := eachMark(c, version, ir, func(index uint64, m mark) error {
+	if err := eachMark(c, version, ir, func(index uint64, m mark, err error) error {
 		if m.any {
 			claims = append(claims, claim{m, index})
 		}
-		return nil
+		return err
 	}); err != nil {
 		return err
 	}

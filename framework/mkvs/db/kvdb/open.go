@@ -21,6 +21,7 @@ import (
 func Open(ctx context.Context, store kv.Store, cfg *db.Config, opts Options) (db.NodeDB, error) {
 	d := newDB(store, cfg, opts)
 	if err := d.open(ctx); err != nil {
+		d.stop()
 		return nil, errors.Join(err, store.Close())
 	}
 	return d, nil
@@ -36,13 +37,13 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 		pruning:    make(chan struct{}, 1),
 		completing: make(chan struct{}, 1),
 		idle:       make(chan struct{}),
-		stopping:   make(chan struct{}),
 		candidates: make(map[uint64][]*rootRecord),
 		numbers:    make(map[slot]uint16),
 		versions:   make(map[uint64]*versionRecord),
 		writing:    make(map[uint64]int),
 		pins:       make(map[*pin]struct{}),
 	}
+	d.life, d.stop = context.WithCancel(context.Background())
 	if d.log == nil {
 		d.log = hclog.NewNullLogger()
 	}

@@ -51,7 +51,7 @@ func (d *DB) tryPin(ctx context.Context, version uint64, owner string) (_ db.Pin
 	if d.beingPruned != nil && *d.beingPruned == version {
 		return nil, true, nil
 	}
-	p := &pin{d: d, version: version, owner: owner, since: now()}
+	p := &pin{d: d, version: version, owner: owner, since: time.Now()}
 	d.pins[p] = struct{}{}
 	return p, false, nil
 }
