@@ -43,7 +43,7 @@ func TestKilledBackendIsUnavailable(t *testing.T) {
 	}
 	input.Close()
 	p.end(t, 7, p.Wait())
-	if text := p.stderr.String(); !strings.Contains(text, "unavailable") || !strings.Contains(text, "versions 1 to 1 were imported and are kept") {
+	if text := p.stderr.String(); !strings.Contains(text, "unavailable") || !strings.Contains(text, "version 1 was imported and is kept") {
 		t.Errorf("stderr: %s", text)
 	}
 	if got := latest(t, dir); got != "1" {

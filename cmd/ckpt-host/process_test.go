@@ -120,7 +120,7 @@ func TestSignalEndsInGoodOrder(t *testing.T) {
 				t.Fatal(err)
 			}
 			p.end(t, 130, p.Wait())
-			if text := p.stderr.String(); !strings.Contains(text, "interrupted") || !strings.Contains(text, "versions 1 to 1 were imported and are kept") {
+			if text := p.stderr.String(); !strings.Contains(text, "interrupted") || !strings.Contains(text, "version 1 was imported and is kept") {
 				t.Errorf("stderr: %s", text)
 			}
 			if got := latest(t, dir); got != "1" {

@@ -170,7 +170,10 @@ func importProgress(r importer.Result, since time.Duration) string {
 // importFailed says what ended the import, where in the input, and what is kept.
 func importFailed(err error, name string, done importer.Result) error {
 	kept := "nothing was imported"
-	if done.Versions > 0 {
+	switch {
+	case done.Versions == 1:
+		kept = fmt.Sprintf("version %d was imported and is kept", done.Last)
+	case done.Versions > 1:
 		kept = fmt.Sprintf("versions %d to %d were imported and are kept", done.First, done.Last)
 	}
 	var bad *ndjson.LineError

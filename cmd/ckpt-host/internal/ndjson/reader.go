@@ -103,6 +103,6 @@ func (r *Reader) readLine() ([]byte, error) {
 	case errors.Is(err, io.EOF):
 		return nil, io.EOF
 	default:
-		return nil, fmt.Errorf("reading line %d: %w", r.number, err)
+		return nil, fmt.Errorf("line %d: %w", r.number, err)
 	}
 }
