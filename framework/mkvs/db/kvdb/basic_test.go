@@ -27,7 +27,11 @@ func TestCommitFinalizeRead(t *testing.T) {
 	must(t, err)
 	m := newModel()
 	old := &mroot{root: emptyRoot(0, node.RootTypeState), data: contents{}}
-	for version := uint64(1); version < 25; version++ {
+	versions := uint64(25)
+	if testing.Short() {
+		versions = 10
+	}
+	for version := uint64(1); version < versions; version++ {
 		data := randomContents(rng, 300)
 		for k, v := range old.data {
 			if rng.IntN(8) > 0 {

@@ -34,6 +34,9 @@ func (h *history) copyOf() *history {
 // The histories are as many as CKPT_CRASH_HISTORIES says.
 func TestCrashes(t *testing.T) {
 	histories := 4
+	if testing.Short() {
+		histories = 1
+	}
 	if s := os.Getenv("CKPT_CRASH_HISTORIES"); s != "" {
 		var err error
 		if histories, err = strconv.Atoi(s); err != nil {

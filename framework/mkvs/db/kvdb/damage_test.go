@@ -133,7 +133,7 @@ func TestDamageIsSeen(t *testing.T) {
 			ndb, err := openDB(ctx, store, nil)
 			if err != nil {
 				// The stamp can look like another program's.
-				if !errors.Is(err, db.ErrCorrupted) && !(i == 0 && (errors.Is(err, db.ErrForeign))) {
+				if !errors.Is(err, db.ErrCorrupted) && !(i == 0 && errors.Is(err, db.ErrForeign)) {
 					t.Fatalf("key %x: opening: %v", p.key, err)
 				}
 				continue
