@@ -205,7 +205,7 @@ func (c *ManagedCheckpointer) Flush(ctx context.Context) error {
 }
 
 // ForceCheckpoint makes a checkpoint of a version now, after what is being done, whatever the interval
-// is. The checkpointer won't delete it.
+// is. What is made so, the checkpointer does not delete by itself.
 func (c *ManagedCheckpointer) ForceCheckpoint(ctx context.Context, version uint64) error {
 	return c.request(ctx, func(ctx context.Context) error {
 		parameters, err := c.parameters(ctx)
