@@ -92,6 +92,9 @@ func (s *store) copyTo(ctx context.Context, from *file, path string, progress fu
 			bucket := tx.Bucket(bucketName)
 			bucket.FillPercent = 1 // keys come in order, and pages are not split again before they change
 			for batch := 0; key != nil && batch < preferredBatchBytes; key, value = cursor.Next() {
+				if err := errors.Join(src.inFile(key), src.inFile(value)); err != nil {
+					return err
+				}
 				if err := bucket.Put(key, notNil(value)); err != nil {
 					return err
 				}

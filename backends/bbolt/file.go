@@ -53,7 +53,17 @@ func options(p parameters, readOnly bool, f *os.File) *bolt.Options {
 }
 
 // openFile opens a file that is there.
-func openFile(path string, p parameters, readOnly bool) (_ *file, err error) {
+func openFile(path string, p parameters, readOnly bool) (*file, error) {
+	f, err := openMapped(path, p, readOnly)
+	if errors.Is(err, syscall.ENOMEM) && p.mapBytes > 0 {
+		// A limit on the process's address space: the file alone may fit.
+		p.mapBytes = 0
+		f, err = openMapped(path, p, readOnly)
+	}
+	return f, err
+}
+
+func openMapped(path string, p parameters, readOnly bool) (_ *file, err error) {
 	flags := os.O_RDWR
 	if readOnly {
 		flags = os.O_RDONLY
@@ -62,37 +72,48 @@ func openFile(path string, p parameters, readOnly bool) (_ *file, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("bbolt: %w", err)
 	}
-	defer func() {
-		if err != nil {
-			// The engine closed it where it returned an error, but not where it panicked.
-			_ = f.Close()
-		}
-	}()
 	if err := inspect(f); err != nil {
-		return nil, fmt.Errorf("bbolt: %s: %w", path, err)
+		return nil, errors.Join(fmt.Errorf("bbolt: %s: %w", path, err), f.Close())
 	}
-	defer guard(&err)()
-	engine, err := bolt.Open(path, fileMode, options(p, readOnly, f))
+	engine, err := openEngine(path, f, p, readOnly)
 	switch {
+	case err == nil:
 	case errors.Is(err, berrors.ErrTimeout):
 		return nil, fmt.Errorf("bbolt: %s: %w", path, storedir.ErrHeld)
 	case errors.Is(err, berrors.ErrInvalid), errors.Is(err, berrors.ErrChecksum):
 		return nil, fmt.Errorf("%w: bbolt: %s: %w", db.ErrCorrupted, path, err)
 	case errors.Is(err, berrors.ErrVersionMismatch):
 		return nil, fmt.Errorf("%w: bbolt: %s: %w", db.ErrFormatVersion, path, err)
-	case err != nil:
+	default:
 		return nil, fmt.Errorf("bbolt: %s: %w", path, err)
 	}
 	opened := &file{db: engine, f: f}
-	if err := engine.View(func(tx *bolt.Tx) error {
-		if tx.Bucket(bucketName) == nil {
-			return fmt.Errorf("%w: bbolt: %s has no bucket %q", db.ErrForeign, path, bucketName)
-		}
-		return nil
-	}); err != nil {
-		return nil, errors.Join(err, engine.Close())
+	if err := opened.hasBucket(); err != nil {
+		return nil, errors.Join(fmt.Errorf("bbolt: %s: %w", path, err), engine.Close())
 	}
 	return opened, nil
+}
+
+// openEngine closes the file where it fails.
+func openEngine(path string, f *os.File, p parameters, readOnly bool) (engine *bolt.DB, err error) {
+	defer func() {
+		if engine == nil {
+			// The engine has closed it where it returned an error; where it panicked, it is still mapped.
+			_ = errors.Join(storedir.Unlock(f), f.Close())
+		}
+	}()
+	defer guard(&err)()
+	return bolt.Open(path, fileMode, options(p, readOnly, f))
+}
+
+func (f *file) hasBucket() (err error) {
+	defer guard(&err)()
+	return f.db.View(func(tx *bolt.Tx) error {
+		if tx.Bucket(bucketName) == nil {
+			return fmt.Errorf("%w: no bucket %q", db.ErrForeign, bucketName)
+		}
+		return nil
+	})
 }
 
 // createFile makes an empty file: complete under its name, or not there.

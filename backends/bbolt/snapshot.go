@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
 
@@ -17,6 +18,9 @@ type snapshot struct {
 	file   *file
 	tx     *bolt.Tx
 	bucket *bolt.Bucket
+	// base is where the file is mapped, for as long as the transaction is open, and size how much of the
+	// mapping has pages behind it.
+	base, size uintptr
 }
 
 func newSnapshot(s *store, f *file) (*snapshot, error) {
@@ -25,16 +29,30 @@ func newSnapshot(s *store, f *file) (*snapshot, error) {
 		return nil, fmt.Errorf("bbolt: %w", err)
 	}
 	snap := &snapshot{store: s, file: f, tx: tx}
-	if err := snap.findBucket(); err != nil {
+	if err := snap.prepare(); err != nil {
 		return nil, errors.Join(err, tx.Rollback())
 	}
 	return snap, nil
 }
 
-func (s *snapshot) findBucket() (err error) {
+func (s *snapshot) prepare() (err error) {
 	defer guard(&err)()
+	s.base, s.size = s.file.db.Info().Data, uintptr(s.tx.Size())
 	if s.bucket = s.tx.Bucket(bucketName); s.bucket == nil {
 		return fmt.Errorf("%w: bbolt: no bucket %q", db.ErrCorrupted, bucketName)
+	}
+	return nil
+}
+
+// inFile refuses bytes that don't lie within the file's pages. The engine believes the lengths that it
+// finds in a page, and reading what they lead to would end the process.
+func (s *snapshot) inFile(b []byte) error {
+	if len(b) == 0 {
+		return nil
+	}
+	at := uintptr(unsafe.Pointer(unsafe.SliceData(b))) - s.base // only compared, never followed
+	if at >= s.size || uintptr(len(b)) > s.size-at {
+		return fmt.Errorf("%w: bbolt: %d bytes at offset %d of %d", db.ErrCorrupted, len(b), at, s.size)
 	}
 	return nil
 }
@@ -48,6 +66,9 @@ func (s *snapshot) Get(key []byte) (value []byte, err error) {
 	if k == nil || !bytes.Equal(k, key) {
 		return nil, kv.ErrNotFound
 	}
+	if err := s.inFile(v); err != nil {
+		return nil, err
+	}
 	return notNil(v), nil
 }
 
@@ -55,7 +76,7 @@ func (s *snapshot) Cursor() kv.Cursor {
 	if s.tx == nil {
 		return &cursor{err: kv.ErrClosed}
 	}
-	return &cursor{c: s.bucket.Cursor()}
+	return &cursor{snapshot: s, c: s.bucket.Cursor()}
 }
 
 func (s *snapshot) Close() (err error) {
@@ -72,6 +93,7 @@ func (s *snapshot) Close() (err error) {
 
 // cursor stands on a pair where key is not nil.
 type cursor struct {
+	snapshot   *snapshot
 	c          *bolt.Cursor
 	key, value []byte
 	err        error
@@ -96,7 +118,10 @@ func (c *cursor) Next() bool {
 func (c *cursor) move(step func() (key, value []byte)) {
 	c.key, c.value = nil, nil
 	defer guard(&c.err)()
-	c.key, c.value = step()
+	key, value := step()
+	if c.err = errors.Join(c.snapshot.inFile(key), c.snapshot.inFile(value)); c.err == nil {
+		c.key, c.value = key, value
+	}
 }
 
 func (c *cursor) Key() []byte   { return c.key }

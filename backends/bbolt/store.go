@@ -183,8 +183,9 @@ func (s *store) Close() error {
 	defer s.unlockWriting()
 	var err error
 	if broken != nil {
-		// The engine may have kept its locks where it panicked. The file's own goes with the descriptor.
-		err = f.f.Close()
+		// The engine may have kept its locks where it panicked, and would wait for them for ever. So the file
+		// is taken from it; its mapping stays until the process ends.
+		err = errors.Join(storedir.Unlock(f.f), f.f.Close())
 	} else {
 		if !s.readOnly {
 			err = f.db.Sync()

@@ -28,6 +28,12 @@ func tryFlock(f *os.File, exclusive bool) error {
 	}
 }
 
+// Unlock gives up the lock that an engine has taken on a file of its own. It is for files that are still
+// mapped, whose locks do not end when they are closed.
+func Unlock(f *os.File) error {
+	return os.NewSyscallError("flock", syscall.Flock(int(f.Fd()), syscall.LOCK_UN))
+}
+
 func processLives(pid int) bool {
 	err := syscall.Kill(pid, 0)
 	return err == nil || errors.Is(err, syscall.EPERM)
