@@ -75,7 +75,11 @@ type CreationParameters struct {
 // namespaces, of versions that the database has yet to come to, damaged ones, or any that it did not
 // make itself, as far as that is known (see Inspector).
 func NewCheckpointer(ctx context.Context, ndb db.NodeDB, creator Creator, cfg CheckpointerConfig) (Checkpointer, error) {
-	return NewManagedCheckpointer(ctx, ndb, creator, cfg)
+	c, err := NewManagedCheckpointer(ctx, ndb, creator, cfg)
+	if err != nil {
+		return nil, err // not c: as an interface, a nil pointer is not nil
+	}
+	return c, nil
 }
 
 // EventKind says what an Event is about.
@@ -157,6 +161,9 @@ func NewManagedCheckpointer(ctx context.Context, ndb db.NodeDB, creator Creator,
 	}
 	if err := cfg.validate(); err != nil {
 		return nil, fmt.Errorf("checkpoint: checkpointer %q: %w", cfg.Name, err)
+	}
+	if ns := ndb.Info().Namespace; cfg.Namespace != ns {
+		return nil, fmt.Errorf("checkpoint: checkpointer %q: %w: it is for %s, and the database of %s", cfg.Name, db.ErrBadNamespace, cfg.Namespace, ns)
 	}
 	c := &ManagedCheckpointer{
 		ndb:      ndb,

@@ -80,11 +80,16 @@ func TestCheckpointerConfig(t *testing.T) {
 		"negative interval":      {Parameters: parameters, CheckInterval: -1},
 		"GetRoots without roots": {Parameters: parameters, GetRoots: getRoots},
 	} {
-		if c, err := NewCheckpointer(t.Context(), ndb, creator, cfg); err == nil {
-			t.Errorf("%s: %v", name, c)
+		cfg.Namespace = testNamespace(t)
+		if c, err := NewCheckpointer(t.Context(), ndb, creator, cfg); err == nil || c != nil {
+			t.Errorf("%s: %v, %v", name, c, err)
 		}
 	}
 	good := CheckpointerConfig{Parameters: parameters}
+	if _, err := NewCheckpointer(t.Context(), ndb, creator, good); !errors.Is(err, db.ErrBadNamespace) {
+		t.Errorf("another namespace: %v", err)
+	}
+	good.Namespace = testNamespace(t)
 	if c, err := NewCheckpointer(t.Context(), nil, creator, good); err == nil {
 		t.Errorf("no database: %v", c)
 	}
@@ -422,6 +427,30 @@ func TestCheckpointerGetRoots(t *testing.T) {
 	}
 	if got, want := c.takeEvents(), []string{"started 3", "finished 3", "failed 2", "failed 1"}; !slices.Equal(got, want) {
 		t.Errorf("events %q", got)
+	}
+}
+
+// hidingCreator makes checkpoints that nobody finds.
+type hidingCreator struct {
+	Creator
+	made []uint64
+}
+
+func (c *hidingCreator) CreateCheckpoint(_ context.Context, root node.Root, _ uint64) (*Metadata, error) {
+	c.made = append(c.made, root.Version)
+	return &Metadata{Version: 1, Root: root, Chunks: []hash.Hash{{}}}, nil
+}
+
+func TestCheckpointsThatAreGoneAtOnce(t *testing.T) {
+	c := newChain(t)
+	c.grow(t, 1, 3, false)
+	hiding := &hidingCreator{Creator: c.creator}
+	c.creator = hiding
+	m := c.start(t, CheckpointerConfig{RootsPerVersion: 1, Parameters: &CreationParameters{Interval: 1, NumKept: 2}})
+	flush(t, m)
+	flush(t, m)
+	if want := []uint64{3, 2, 3, 2}; !slices.Equal(hiding.made, want) {
+		t.Errorf("made those of versions %v, want %v", hiding.made, want)
 	}
 }
 

@@ -60,13 +60,13 @@ func (p *plan) equal(other *plan) bool {
 }
 
 // check makes the checkpoints that are wanted and not there, the newest first, and deletes those that
-// are too many. Each time one was made, it looks again at what is wanted. It returns what went wrong; a
-// version that failed is not tried twice in one check.
+// are too many. Each time one was made, it looks again at what is wanted. It returns what went wrong; no
+// version is tried twice in one check, also where its checkpoints are gone again at once.
 //
 // Unless it is thorough, it does nothing where the same is wanted as at the last check.
 func (c *ManagedCheckpointer) check(ctx context.Context, thorough bool) error {
 	var failures []error
-	failed := make(map[uint64]bool)
+	tried := make(map[uint64]bool)
 	for {
 		p, err := c.newPlan(ctx)
 		if err != nil {
@@ -81,7 +81,7 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough bool) error {
 			return errors.Join(failures...)
 		}
 
-		version, ok, err := c.firstMissing(ctx, &p, failed)
+		version, ok, err := c.firstMissing(ctx, &p, tried)
 		if err != nil {
 			return errors.Join(append(failures, err)...)
 		}
@@ -89,29 +89,28 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough bool) error {
 			return errors.Join(append(failures, c.deleteSurplus(ctx, &p))...)
 		}
 		err = c.checkpoint(withOrigin(ctx, originCheckpointer), version, p.parameters.ChunkSize)
+		tried[version] = true
 		switch {
 		case err == nil:
-			continue
 		case errors.Is(err, db.ErrVersionPruned):
 			c.logger.Debug("version was pruned before its checkpoint", "version", version)
 		default:
 			failures = append(failures, err)
 		}
-		failed[version] = true
 		if ctx.Err() != nil {
 			return errors.Join(failures...)
 		}
 	}
 }
 
-// firstMissing returns the newest version that is wanted and has not all of its checkpoints.
-func (c *ManagedCheckpointer) firstMissing(ctx context.Context, p *plan, failed map[uint64]bool) (version uint64, ok bool, err error) {
+// firstMissing returns the newest version that is wanted, has not all of its checkpoints and was not tried.
+func (c *ManagedCheckpointer) firstMissing(ctx context.Context, p *plan, tried map[uint64]bool) (version uint64, ok bool, err error) {
 	there, err := c.existing(ctx)
 	if err != nil {
 		return 0, false, err
 	}
 	for _, version := range p.wanted {
-		if failed[version] {
+		if tried[version] {
 			continue
 		}
 		roots, err := c.roots(ctx, version)
