@@ -1,0 +1,5 @@
+//go:build !linux
+
+package storedir
+
+func processStart(int) string { return "" }

@@ -1,0 +1,228 @@
+// Package storedir looks after the directory that a store keeps its files in: that it is there, that it
+// is the store's own and no other's, and that one process at a time writes in it.
+//
+// The directory holds, beside the engine's files, two of its own: "format", a line that says which
+// store's directory it is, and "lock", whose lock its user holds and in which a writer leaves its
+// name for those who wait.
+package storedir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+)
+
+const (
+	dirMode  fs.FileMode = 0o700
+	fileMode fs.FileMode = 0o600
+
+	formatName = "format"
+	lockName   = "lock"
+	// tempPrefix begins the names of files that are not complete and count for nothing.
+	tempPrefix = "tmp-"
+
+	maxFormatBytes = 256
+)
+
+// ErrHeld is returned by Options.Open where the engine finds its own lock held; Open then tries again.
+var ErrHeld = errors.New("storedir: held by another process")
+
+// retryEvery is how often a lock that is held is tried: seldom enough to cost nothing, often enough
+// that nobody notices. The locks of the operating system can't be awaited together with a context.
+const retryEvery = 20 * time.Millisecond
+
+// Options says which directory to open.
+type Options struct {
+	// Path is the directory. It is made where it is not there, unless ReadOnly.
+	Path string
+	// Kind names the store, and Format the version of what it writes; both stand in the stamp.
+	Kind   string
+	Format int
+	// ReadOnly shares the directory with other readers, and changes nothing in it.
+	ReadOnly bool
+	// LockWait is how long to wait for a lock; 0 means db.DefaultLockWait.
+	LockWait time.Duration
+	// Open opens the engine's files, once the directory is ours.
+	Open func(ctx context.Context) error
+}
+
+// Dir is a directory in use.
+type Dir struct {
+	lock *lock
+}
+
+// Open takes a directory into use. A directory that holds something else is refused with
+// db.ErrForeign, one of another format with db.ErrFormatVersion, and one that another process keeps for
+// longer than the wait with db.ErrLocked. Nothing is ever removed but files that were not completed.
+func Open(ctx context.Context, opts Options) (*Dir, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if opts.Path == "" {
+		return nil, fmt.Errorf("%s: no directory given", opts.Kind)
+	}
+	if !opts.ReadOnly {
+		if err := makeDir(opts.Path); err != nil {
+			return nil, fmt.Errorf("%s: %w", opts.Kind, err)
+		}
+	}
+	if err := checkStamp(opts); err != nil {
+		return nil, err
+	}
+	wait := opts.LockWait
+	if wait <= 0 {
+		wait = db.DefaultLockWait
+	}
+	deadline := time.NewTimer(wait)
+	defer deadline.Stop()
+	retry := time.NewTicker(retryEvery)
+	defer retry.Stop()
+	for {
+		d, err := open(ctx, opts)
+		if !errors.Is(err, ErrHeld) {
+			return d, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("%s: waiting for the lock of %s: %w", opts.Kind, opts.Path, ctx.Err())
+		case <-deadline.C:
+			return nil, fmt.Errorf("%w: %s: %s is held by %s", db.ErrLocked, opts.Kind, opts.Path, holder(opts.Path))
+		case <-retry.C:
+		}
+	}
+}
+
+// open tries once: the directory's lock, then what can only be done under it.
+func open(ctx context.Context, opts Options) (*Dir, error) {
+	l, err := tryLock(filepath.Join(opts.Path, lockName), opts.ReadOnly)
+	if err != nil {
+		if errors.Is(err, ErrHeld) {
+			return nil, err
+		}
+		return nil, fmt.Errorf("%s: %w", opts.Kind, err)
+	}
+	d := &Dir{lock: l}
+	if !opts.ReadOnly {
+		if err := removeTemps(opts.Path); err != nil {
+			return nil, errors.Join(fmt.Errorf("%s: %w", opts.Kind, err), d.Close())
+		}
+	}
+	if err := opts.Open(ctx); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	if err := l.writeOwner(); err != nil {
+		// Only those who wait would have read it: not worth failing for.
+		return d, nil
+	}
+	return d, nil
+}
+
+// Close gives the directory up. The engine's files must be closed.
+func (d *Dir) Close() error { return d.lock.release() }
+
+// makeDir makes a directory and those above it, and makes their names safe from a loss of power.
+func makeDir(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case err == nil && info.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%w: %s is no directory", db.ErrForeign, path)
+	case !errors.Is(err, fs.ErrNotExist):
+		return err
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := makeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	return SyncDir(parent)
+}
+
+// checkStamp reads the stamp, or leaves one in an empty directory.
+func checkStamp(opts Options) error {
+	want := fmt.Sprintf("ckpt %s %d\n", opts.Kind, opts.Format)
+	path := filepath.Join(opts.Path, formatName)
+	got, err := readSmall(path, maxFormatBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		if opts.ReadOnly {
+			return missing(opts, err)
+		}
+		names, err := foreignNames(opts.Path)
+		if err != nil {
+			return fmt.Errorf("%s: %w", opts.Kind, err)
+		}
+		if len(names) == 0 {
+			if err := WriteFile(path, []byte(want)); err != nil {
+				return fmt.Errorf("%s: %w", opts.Kind, err)
+			}
+			return nil
+		}
+		// Another process may have begun here since we looked.
+		if got, err = readSmall(path, maxFormatBytes); err != nil {
+			return fmt.Errorf("%w: %s: %s holds other files (%s)", db.ErrForeign, opts.Kind, opts.Path, names[0])
+		}
+	} else if err != nil {
+		return fmt.Errorf("%s: %w", opts.Kind, err)
+	}
+	if string(got) == want {
+		return nil
+	}
+	var kind string
+	var format int
+	if n, _ := fmt.Sscanf(string(got), "ckpt %s %d\n", &kind, &format); n != 2 {
+		return fmt.Errorf("%w: %s: %s is not ours", db.ErrForeign, opts.Kind, path)
+	}
+	if kind != opts.Kind {
+		return fmt.Errorf("%w: %s holds a database of the backend %q, not %q", db.ErrForeign, opts.Path, kind, opts.Kind)
+	}
+	return fmt.Errorf("%w: %s: %s has format %d, this program reads %d", db.ErrFormatVersion, opts.Kind, opts.Path, format, opts.Format)
+}
+
+// missing tells a directory without a database from one that holds something else.
+func missing(opts Options, cause error) error {
+	entries, err := os.ReadDir(opts.Path)
+	if err == nil && len(entries) > 0 {
+		return fmt.Errorf("%w: %s: %s holds other files (%s)", db.ErrForeign, opts.Kind, opts.Path, entries[0].Name())
+	}
+	return fmt.Errorf("%s: no database to read: %w", opts.Kind, cause)
+}
+
+// foreignNames lists what a directory without a stamp must not hold.
+func foreignNames(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), tempPrefix) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func removeTemps(dir string) error {
+	temps, err := filepath.Glob(filepath.Join(dir, tempPrefix+"*"))
+	if err != nil {
+		return err
+	}
+	for _, t := range temps {
+		if err := os.Remove(t); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package kvdb_test
+
+import (
+	"bytes"
+	"context"
+	"testing"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// unfinished begins a batch that stores some of its blocks and is never ended.
+func (f *fixture) unfinished(version uint64) {
+	f.Helper()
+	b, err := f.ndb.NewBatch(f.ctx, emptyRoot(version, node.RootTypeState), version)
+	must(f, err)
+	for _, n := range settle(build(randomContents(f.rng, 500)), nil, b.Address()).stored() {
+		must(f, b.Put(f.ctx, n.position, n.record()))
+	}
+	if live, err := kvdb.LiveEntries(f.ctx, f.ndb); err != nil || len(live) == 0 {
+		f.Fatalf("the batch has stored nothing yet (%v)", err)
+	}
+}
+
+func TestUnfinishedBatchesAreFoundWhateverWasFinalizedMeanwhile(t *testing.T) {
+	f := newFixture(t, nil)
+	f.store.limits.PreferredBatchBytes = 2000
+	f.reopen(nil)
+	// Below the version that is finalized first, and beside one that others follow.
+	f.unfinished(1)
+	f.unfinished(5)
+	roots := f.chain(5, 9)
+	m := newModel()
+	m.any, m.earliest, m.latest = true, 5, 9
+	for _, r := range roots {
+		m.final[r.root.Version] = map[node.RootType]*mroot{node.RootTypeState: r}
+	}
+	f.reopen(nil)
+	checkExact(f.ctx, t, f.ndb, m)
+}
+
+func TestFinalizeLeavesNothingOfARestore(t *testing.T) {
+	f := newFixture(t, nil)
+	r, chunks := f.restoring(1, randomContents(f.rng, 500), 10)
+	other := emptyRoot(1, node.RootTypeIO)
+	must(t, f.ndb.AddMultipartRoot(f.ctx, other, 1, []byte("not restored")))
+	f.writeAll(r, chunks)
+	before := f.store.applies
+	f.writeAll(r, chunks) // a durable chunk is not written again
+	if f.store.applies != before {
+		t.Fatalf("chunks that are durable cost %d writes", f.store.applies-before)
+	}
+	must(t, f.ndb.CompleteRoot(f.ctx, r.root))
+	f.finalize(r)
+	counts, err := kvdb.KindCounts(f.ctx, f.ndb)
+	must(t, err)
+	for kind, n := range counts {
+		if kind>>4 >= 6 || kind == 2 {
+			t.Errorf("%d keys of kind %02x are left", n, kind)
+		}
+	}
+}
+
+func TestNodesOfARestoreCanNotBeReadThroughAnotherRoot(t *testing.T) {
+	f := newFixture(t, nil)
+	r, chunks := f.restoring(1, randomContents(f.rng, 50), 1)
+	for len(chunks) > 1 { // one chunk, all of it whole
+		must(t, f.ndb.AbortMultipart(f.ctx))
+		r, chunks = f.restoring(1, randomContents(f.rng, 50), 1)
+	}
+	f.writeAll(r, chunks)
+	candidate := f.commit(nothing(1, node.RootTypeState), 1, contents{"a": "b"})
+	_, err := f.ndb.GetNode(f.ctx, candidate.root, f.addressOf(r), node.RootPosition())
+	wantErr(t, err, db.ErrNodeNotFound)
+}
+
+// Blocks most of which is dead are written again.
+func TestPruningGivesSpaceBack(t *testing.T) {
+	f := newFixture(t, nil)
+	old := f.commit(nothing(1, node.RootTypeState), 1, randomContents(f.rng, 3000))
+	f.finalize(old)
+	full := stored(f.ctx, t, f.ndb)
+	for v := uint64(2); v < 14; v++ {
+		data := make(contents)
+		for k, value := range old.data {
+			if f.rng.IntN(4) > 0 {
+				data[k] = value
+			}
+		}
+		old = f.commit(old, v, data)
+		f.finalize(old)
+		must(t, f.ndb.Prune(f.ctx, v-1))
+	}
+	must(t, f.ndb.Compact(f.ctx, nil))
+	live := 0
+	for _, n := range old.tree.stored() {
+		live += len(n.position) + len(n.record())
+	}
+	if left := stored(f.ctx, t, f.ndb); left > 3*live+10*200 || left > full/4 {
+		t.Fatalf("%d bytes are stored, %d of them live; at first there were %d", left, live, full)
+	}
+}
+
+// stored is the number of bytes of a database's values.
+func stored(ctx context.Context, t *testing.T, ndb db.NodeDB) int {
+	t.Helper()
+	size, err := ndb.Size(ctx)
+	must(t, err)
+	return int(size.Live)
+}
+
+func TestInfoNamesTheBackend(t *testing.T) {
+	f := newFixture(t, nil)
+	info := f.ndb.Info()
+	if info.Backend != "test" || info.BackendVersion != "1" || info.Namespace != testNamespace || !info.Capabilities.Compact ||
+		info.EmbedBytes != db.DefaultEmbedBytes || !bytes.Equal(info.Namespace[:], testNamespace[:]) {
+		t.Fatalf("Info is %+v", info)
+	}
+}
