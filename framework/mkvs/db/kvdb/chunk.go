@@ -91,13 +91,15 @@ func (c *chunk) Put(ctx context.Context, position node.Position, record []byte, 
 	if c.durable {
 		return nil
 	}
-	c.reach.enter(position)
 	if !whole {
 		if r.Leaf {
 			return fmt.Errorf("%w: position %s: a partial leaf", db.ErrMalformed, position)
 		}
+		// A partial node is not below a whole one: it leaves all of those behind, and is not in the mark.
+		c.mark.last = c.reach.leave(c.mark.last)
 		return c.putSpine(ctx, position, record)
 	}
+	c.reach.enter(position)
 	if !c.mark.any {
 		c.mark.any, c.mark.first = true, bytes.Clone(position)
 	}
@@ -184,7 +186,7 @@ func (c *chunk) Commit(ctx context.Context, sync bool) error {
 	if err := c.putBlock(ctx); err != nil {
 		return err
 	}
-	c.mark.last = c.reach.furthest(c.mark.last)
+	c.mark.last = c.reach.leave(c.mark.last)
 	key := markKey(c.ir.typ, c.address, c.index)
 	value := c.mark.encode(key)
 	if err := c.room(ctx, len(key)+len(value)); err != nil {
@@ -263,8 +265,8 @@ func (r *reach) add(p node.Position, rec *node.Record) {
 	r.nodes = append(r.nodes, n)
 }
 
-// furthest returns the furthest of a position and those of the leaves.
-func (r *reach) furthest(last node.Position) node.Position {
+// leave leaves all nodes, and returns the furthest of a position and those of their leaves.
+func (r *reach) leave(last node.Position) node.Position {
 	for _, n := range r.nodes {
 		path, depth, err := node.Position(r.buf[n.from:n.label]).Bits()
 		if err != nil {
@@ -285,5 +287,6 @@ func (r *reach) furthest(last node.Position) node.Position {
 			last = p
 		}
 	}
+	r.buf, r.nodes = r.buf[:0], r.nodes[:0]
 	return last
 }

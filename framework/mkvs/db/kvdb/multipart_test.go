@@ -193,6 +193,28 @@ func TestEmbeddedLeavesAreClaimed(t *testing.T) {
 	wantErr(t, f.ndb.CompleteRoot(f.ctx, r.root), db.ErrChunksOverlap)
 }
 
+// The same, where the chunk goes on with a partial node, and ends on its own leaf: otherwise the leaf's
+// second copy would be an entry that nothing refers to, for ever.
+func TestEmbeddedLeavesAreClaimedBeforePartialNodes(t *testing.T) {
+	f := newFixture(t, nil)
+	data := contents{"\x00": "1", "\x40": "2", "\x80": "3", "\x80\x00": "4", "\x80\x80": "5"}
+	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: build(data), restored: true}
+	r.root.Hash = rootHash(r.tree)
+	left, right := r.tree.kids[0], r.tree.kids[1]
+	first := tchunk{
+		nodes: []*tnode{r.tree, left, left.kids[0], left.kids[1], right},
+		whole: map[*tnode]bool{left: true, left.kids[0]: true, left.kids[1]: true},
+	}
+	second := tchunk{
+		nodes: []*tnode{r.tree, left, left.kids[1], right, right.kids[0], right.kids[1]},
+		whole: map[*tnode]bool{left.kids[1]: true, right: true, right.kids[0]: true, right.kids[1]: true},
+	}
+	must(t, f.ndb.StartMultipart(f.ctx, 1))
+	must(t, f.ndb.AddMultipartRoot(f.ctx, r.root, 2, nil))
+	f.writeAll(r, []tchunk{first, second})
+	wantErr(t, f.ndb.CompleteRoot(f.ctx, r.root), db.ErrChunksOverlap)
+}
+
 // A spine of several blocks, in several writes.
 func TestLongSpines(t *testing.T) {
 	for _, limits := range limitSets {
