@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"os"
 
-	"github.com/ckpt-project/ckpt/backends/internal/storedir"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 )
 
 // repair gets rid of what a failed batch has left in the journal, where the engine would not write any

@@ -85,8 +85,13 @@ func (e *env) view(s kv.Store, f func(kv.Snapshot)) {
 	e.Helper()
 	snap, err := s.Snapshot(e.ctx)
 	e.check(err)
+	defer func() { // also where f ends the case: the store could not be closed otherwise
+		e.Helper()
+		if err := snap.Close(); err != nil {
+			e.Errorf("close of a snapshot: %v", err)
+		}
+	}()
 	f(snap)
-	e.check(snap.Close())
 }
 
 // content reads all pairs in order, as text.

@@ -56,12 +56,12 @@ var cases = []testCase{
 	{"KV42/compact", compactKeeps, false},
 	{"KV42/compact that is interrupted", compactInterrupted, false},
 	{"KV43/close and open again", reopen, true},
-	{"directory/reading only", readOnly, true},
-	{"directory/reading what is not there", readOnlyMissing, true},
-	{"directory/held by another", lockHeld, true},
-	{"directory/held, and released in time", lockReleased, true},
-	{"directory/something else's", foreignDirectory, true},
-	{"directory/private", privateDirectory, true},
+	{"KV50/a private directory", privateDirectory, true},
+	{"KV50/something else's directory", foreignDirectory, true},
+	{"KV51/reading only", readOnly, true},
+	{"KV51/reading what is not there", readOnlyMissing, true},
+	{"KV52/held by another", lockHeld, true},
+	{"KV52/held, and released in time", lockReleased, true},
 }
 
 // Run checks all clauses that apply to the harness's stores.

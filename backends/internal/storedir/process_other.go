@@ -1,5 +1,0 @@
-//go:build !linux
-
-package storedir
-
-func processStart(int) string { return "" }
