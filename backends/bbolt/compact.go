@@ -8,8 +8,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 )
 
 // Compact copies what is live into a new file, which then takes the old one's place. Batches wait

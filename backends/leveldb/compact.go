@@ -8,8 +8,8 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/util"
 
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 )
 
 // progressEvery is how often Compact tells how far it is.

@@ -14,9 +14,9 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 )
 
 // files is the engine's directory and its lock, with the database in it.

@@ -11,9 +11,9 @@ import (
 	"github.com/syndtr/goleveldb/leveldb"
 	"github.com/syndtr/goleveldb/leveldb/opt"
 
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 )
 
 const (

@@ -7,7 +7,11 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/kvtest"
 )
 
-var storeHarness = kvtest.Harness{Open: leveldb.OpenStore}
+var storeHarness = kvtest.Harness{
+	Open: leveldb.OpenStore,
+	// It waits for a second whether anyone still gives memory back.
+	Lingering: []string{"github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"},
+}
 
 func TestMain(m *testing.M) { kvtest.Main(m, storeHarness) }
 

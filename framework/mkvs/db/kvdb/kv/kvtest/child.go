@@ -9,6 +9,8 @@ import (
 	"os/exec"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 )
@@ -26,11 +28,17 @@ var tasks = map[string]func(ctx context.Context, open func() (kv.Store, error), 
 	"full":    fillUp,
 }
 
-// Main runs a package's tests, or, in a child that one of them has started, that child's task.
+// Main runs a package's tests, after which no goroutine may be left, or, in a child that one of them has
+// started, that child's task.
 func Main(m *testing.M, h Harness) {
 	name := os.Getenv(childTaskEnv)
 	if name == "" {
-		os.Exit(m.Run())
+		ignore := make([]goleak.Option, len(h.Lingering))
+		for i, f := range h.Lingering {
+			ignore[i] = goleak.IgnoreTopFunction(f)
+		}
+		goleak.VerifyTestMain(m, ignore...)
+		return
 	}
 	ctx := context.Background()
 	cfg := db.Config{Dir: os.Getenv(childDirEnv)}

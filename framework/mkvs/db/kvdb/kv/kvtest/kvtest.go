@@ -22,6 +22,9 @@ type Harness struct {
 	// Open opens the store in cfg.Dir and makes it where there is none. Of the config it is given Dir,
 	// ReadOnly and LockWait.
 	Open func(ctx context.Context, cfg *db.Config) (kv.Store, error)
+	// Lingering are functions of the engine's goroutines that end by themselves some time after the store
+	// was closed, and hold nothing by then. Others must have ended when Close returns.
+	Lingering []string
 }
 
 type testCase struct {
