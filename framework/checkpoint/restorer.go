@@ -190,12 +190,20 @@ func (r *restorer) openInsert(ctx context.Context, m *Metadata) (ours bool, done
 		}
 	}
 	if err := r.ndb.AddMultipartRoot(ctx, m.Root, uint64(len(m.Chunks)), tag); err != nil {
-		if mp == nil {
-			err = errors.Join(err, r.ndb.AbortMultipart(ctx))
-		}
-		return false, nil, err
+		return false, nil, errors.Join(err, r.undoStart(ctx, m, mp == nil))
 	}
 	return mp == nil, nil, nil
+}
+
+// undoStart removes what a start that failed has left, also where it failed because its context ended:
+// an insert that nobody goes on with would be in the way of every other restore.
+func (r *restorer) undoStart(ctx context.Context, m *Metadata, opened bool) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if opened {
+		return r.ndb.AbortMultipart(ctx)
+	}
+	return r.ndb.AbortRoot(ctx, m.Root)
 }
 
 // maxTagBytes is how much of the database's small change a restore takes.
