@@ -53,6 +53,20 @@
 //	KV42 Compact gives unused space back to the file system. Nothing is lost when it is interrupted.
 //	     A store that has nothing to give back returns nil.
 //	KV43 Close makes everything that was applied safe, as Sync does, and releases files and locks.
+//
+// Opening
+//
+// A store is opened by a function of the backend's own; package db's Config says where and how. What
+// follows is for stores that keep files. Package storedir does most of it.
+//
+//	KV50 The store has Dir for itself. Where it is not there, it is made, with those above it, with mode
+//	     0700. One that holds what the store did not make, or that is a file, is refused with
+//	     db.ErrForeign, and left as it is.
+//	KV51 With ReadOnly, no file is made or changed, and readers share the directory with each other.
+//	     Where there is nothing to read, the error is fs.ErrNotExist.
+//	KV52 A writer has the directory alone, until Close or the end of its process. An open that finds it
+//	     held waits for LockWait (0 means db.DefaultLockWait) or until its context is done; then the
+//	     error is db.ErrLocked, and its text holds the number of the process that has it.
 package kv
 
 import (
