@@ -48,8 +48,8 @@ type parameters struct {
 func parseSettings(raw []byte) (parameters, error) {
 	p := parameters{fill: defaultFill}
 	// On Windows a file is as long as its mapping, and with 32 bits address space is scarce.
-	if bits.UintSize == 64 && runtime.GOOS != "windows" {
-		p.mapBytes = int(int64(defaultMapBytes))
+	if space := int64(defaultMapBytes); bits.UintSize == 64 && runtime.GOOS != "windows" {
+		p.mapBytes = int(space)
 	}
 	var c config
 	if err := settings.Decode(Name, raw, &c); err != nil {
