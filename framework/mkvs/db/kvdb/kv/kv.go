@@ -54,7 +54,7 @@
 //	     A store that has nothing to give back returns nil.
 //	KV43 Close makes everything that was applied safe, as Sync does, and releases files and locks.
 //
-// Opening
+// # Opening
 //
 // A store is opened by a function of the backend's own; package db's Config says where and how. What
 // follows is for stores that keep files. Package storedir does most of it.

@@ -82,8 +82,17 @@ func seekAndNext(e *env) {
 	snap := e.snapshot(s)
 	c := snap.Cursor()
 	for _, step := range []struct{ seek, want string }{
-		{"a", "b"}, {"b", "b"}, {"b\x00", "d"}, {"d", "d"}, {"dc", "dd"}, {"e", "f\x00"},
-		{"f\x00", "f\x00"}, {"f\x00\x00", "f\x00\x00"}, {"f\x01", ""}, {"\xff", ""}, {"a", "b"}, // backwards, too
+		{"a", "b"},
+		{"b", "b"},
+		{"b\x00", "d"},
+		{"d", "d"},
+		{"dc", "dd"},
+		{"e", "f\x00"},
+		{"f\x00", "f\x00"},
+		{"f\x00\x00", "f\x00\x00"},
+		{"f\x01", ""},
+		{"\xff", ""},
+		{"a", "b"}, // backwards, too
 	} {
 		found := c.Seek([]byte(step.seek))
 		if found != (step.want != "") || found && string(c.Key()) != step.want || c.Err() != nil {
