@@ -45,5 +45,5 @@ func (factory) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return kvdb.Open(ctx, store, cfg, kvdb.Options{Backend: Name, BackendVersion: Version})
+	return kvdb.Open(ctx, store, cfg, kvdb.Options{Backend: Name, BackendVersion: Version, Compact: true})
 }
