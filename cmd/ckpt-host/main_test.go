@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,6 +68,7 @@ func params(dir, from, to string) testscript.Params {
 			"corrupt": corrupt,
 			"dataset": dataset,
 			"mode":    mode,
+			"private": private,
 		},
 	}
 }
@@ -166,6 +168,33 @@ func dataset(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	ts.Check(os.WriteFile(path, []byte(operations.String()), 0o600))
 	ts.Check(os.WriteFile(path+".want", []byte(want.String()), 0o600))
+}
+
+// private checks that a directory and all that lies below it is for its owner alone: private DIR
+func private(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: private DIR")
+	}
+	files := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if err != nil {
+			return err
+		}
+		if info.Mode().IsRegular() {
+			files++
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			return fmt.Errorf("%s has mode %s", path, info.Mode())
+		}
+		return nil
+	}))
+	if files == 0 {
+		ts.Fatalf("%s holds no files", args[0])
+	}
 }
 
 // mode checks a file's permissions: mode 0700 FILE

@@ -37,7 +37,8 @@ const (
 // that calls it is launched by a host; run by hand, it says so, and "describe" as its only argument
 // makes it print what it is, as JSON.
 //
-// Standard output belongs to the handshake. What the program prints goes into the host's log.
+// Standard output belongs to the handshake. What the program prints goes into the host's log. Files that it
+// makes are for its owner alone (where the system has a umask).
 func Serve(opts ServeOptions) { os.Exit(serve(opts, os.Args[1:])) }
 
 // BuiltinArg is the first argument that makes a host's own program serve one of its built-in backends.
@@ -87,6 +88,7 @@ func serve(opts ServeOptions, args []string) int {
 	if os.Getenv(handshake.MagicCookieKey) != handshake.MagicCookieValue {
 		return serveByHand(opts, args)
 	}
+	keepPrivate()
 	if opts.Logger == nil {
 		opts.Logger = hclog.New(&hclog.LoggerOptions{
 			Name: opts.Factory.Name(), Output: os.Stderr, JSONFormat: true, Level: hclog.LevelFromString(os.Getenv(levelVariable)),
