@@ -60,7 +60,7 @@ func facts(r *Result) [][]string {
 		[]string{"  root", r.Root.Hash.Hex()},
 		[]string{"  checkpoints", fmt.Sprintf("%s, %s (the checkpointer made %s in this run)",
 			console.Count(r.Checkpoints), size.Format(r.Sizes.Checkpoints), console.Count(r.Automatic))},
-		[]string{"  the last one", fmt.Sprintf("%s chunks, %s, metadata hash %s", console.Count(r.Checkpoint.Chunks),
+		[]string{"  the last one", fmt.Sprintf("%s, %s, metadata hash %s", console.Counted(r.Checkpoint.Chunks, "chunk"),
 			size.Format(r.Checkpoint.Bytes), r.Checkpoint.MetadataHash.Hex())},
 		[]string{"  databases", fmt.Sprintf("%s %s, %s %s", r.FromBackend, size.Format(r.Sizes.From), r.ToBackend, size.Format(r.Sizes.To))},
 		[]string{"  times", fmt.Sprintf("commit %.1f s, checkpoint %.1f s, restore %.1f s, check %.1f s",
