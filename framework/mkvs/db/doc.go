@@ -51,9 +51,9 @@
 //	     For the empty root it returns the zero address: there is no node.
 //	DB21 GetNode returns one record, ErrNodeNotFound where there is none.
 //	DB22 GetPath returns the records on the way to a key from a given node on, in order, that node's
-//	     first, up to the last node whose label (and those above it) agree with the key. It compares
-//	     every label before it goes down. A leaf that is embedded is part of its parent's record and no
-//	     entry of its own.
+//	     first: each one that the key's bits lead to. One whose label does not agree with the key is
+//	     the last; below it nothing is looked for. A leaf that is embedded is part of its parent's
+//	     record and no entry of its own.
 //	DB23 Walk yields a tree's records in pre-order: first those on the way to the position that it
 //	     starts from (positions before it), then all at that position or after it. What it yields is
 //	     valid until the next step. It may be left at any time. It does not hold the store's resources
