@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"testing"
+	"unsafe"
 
 	"pgregory.net/rapid"
 
@@ -263,6 +264,33 @@ func TestStartEndedInTheMiddle(t *testing.T) {
 	nothingVisible(t, ndb, m.Root)
 	if keys := keysOf(t, store); !slices.Equal(keys, before) {
 		t.Errorf("keys are left: %x", keys)
+	}
+}
+
+// TestNodesTakeMemoryOnce checks that the memory for a chunk's nodes is what they take, however many: a
+// list that grows as they come is copied over and over, and its old copies stay for a while.
+func TestNodesTakeMemoryOnce(t *testing.T) {
+	pairs := make([]vectors.Pair, 1<<14)
+	for i := range pairs {
+		pairs[i].Key = []byte{byte(i >> 6), byte(i << 2)}
+	}
+	d := newTreeDB(t, pairs, 1, 512)
+	m := makeCheckpoint(t, d, d.root, 1<<40, 0)
+	chunk := m.chunk(t, 0)
+	limits := Limits{}.withDefaults()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	tree, err := decodeChunk(chunk, d.root.Hash, &limits)
+	runtime.ReadMemStats(&after)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := 2*len(pairs) - 1; len(tree.Nodes) != want {
+		t.Fatalf("%d nodes, want %d", len(tree.Nodes), want)
+	}
+	most := uint64(len(tree.Nodes))*uint64(unsafe.Sizeof(proof.Node{}))*5/4 + 2<<20
+	if got := after.TotalAlloc - before.TotalAlloc; got > most {
+		t.Errorf("%d bytes of memory for %d nodes, want at most %d", got, len(tree.Nodes), most)
 	}
 }
 

@@ -64,31 +64,49 @@ func holdsLeaf(tree *proof.Tree) bool {
 	return false
 }
 
-// decodeEntries decodes a chunk's entries, each a CBOR byte string or null in its only encoding.
+// decodeEntries decodes a chunk's entries, each a CBOR byte string or null in its only encoding. It goes
+// over them twice: the first time to learn how many there are, before any memory is taken for them.
 func decodeEntries(raw []byte, limits *Limits) (*proof.Tree, error) {
-	d := proof.NewDecoder(proof.Version0, proof.Limits{KeyBytes: limits.KeyBytes, ValueBytes: limits.ValueBytes, Entries: limits.Entries})
+	nodes := 0
 	for rest := raw; len(rest) > 0; {
-		if rest[0] == cborNull {
-			rest = rest[1:]
-			if err := d.Add(nil); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		n, head, err := bytesHead(rest)
+		entry, next, err := nextEntry(raw, rest)
 		if err != nil {
-			return nil, fmt.Errorf("byte %d: %w", len(raw)-len(rest), err)
-		}
-		if uint64(len(rest)-head) < uint64(n) {
-			return nil, fmt.Errorf("byte %d: entry of %d bytes cut short", len(raw)-len(rest), n)
-		}
-		end := head + int(n)
-		if err := d.Add(rest[head:end:end]); err != nil {
 			return nil, err
 		}
-		rest = rest[end:]
+		if entry != nil {
+			nodes++
+		}
+		rest = next
+	}
+	d := proof.NewDecoder(proof.Version0, proof.Limits{KeyBytes: limits.KeyBytes, ValueBytes: limits.ValueBytes, Entries: limits.Entries})
+	d.Grow(nodes)
+	for rest := raw; len(rest) > 0; {
+		entry, next, err := nextEntry(raw, rest)
+		if err != nil {
+			return nil, err
+		}
+		if err := d.Add(entry); err != nil {
+			return nil, err
+		}
+		rest = next
 	}
 	return d.Finish()
+}
+
+// nextEntry takes the first entry of rest, the end of raw, which must not be empty: nil for null.
+func nextEntry(raw, rest []byte) (entry, next []byte, err error) {
+	if rest[0] == cborNull {
+		return nil, rest[1:], nil
+	}
+	n, head, err := bytesHead(rest)
+	if err != nil {
+		return nil, nil, fmt.Errorf("byte %d: %w", len(raw)-len(rest), err)
+	}
+	if uint64(len(rest)-head) < uint64(n) {
+		return nil, nil, fmt.Errorf("byte %d: entry of %d bytes cut short", len(raw)-len(rest), n)
+	}
+	end := head + int(n)
+	return rest[head:end:end], rest[end:], nil
 }
 
 var errNotBytes = errors.New("not a byte string in its shortest form")
