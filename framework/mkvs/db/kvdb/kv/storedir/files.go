@@ -85,6 +85,9 @@ func Bytes(dir, pattern string) (int64, error) {
 	return sum, nil
 }
 
+// errTooLong is returned for a file that has more bytes than it should.
+var errTooLong = errors.New("too long")
+
 // readSmall reads a file that should have no more than limit bytes.
 func readSmall(path string, limit int64) ([]byte, error) {
 	f, err := os.Open(path)
@@ -96,7 +99,7 @@ func readSmall(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%s: longer than %d bytes", path, limit)
+		return nil, fmt.Errorf("%w: %s has more than %d bytes", errTooLong, path, limit)
 	}
 	return b, nil
 }

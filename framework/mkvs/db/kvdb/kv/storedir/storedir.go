@@ -173,6 +173,8 @@ func checkStamp(opts Options) error {
 		if got, err = readSmall(path, maxFormatBytes); err != nil {
 			return fmt.Errorf("%w: %s: %s holds other files (%s)", db.ErrForeign, opts.Kind, opts.Path, names[0])
 		}
+	} else if errors.Is(err, errTooLong) {
+		return fmt.Errorf("%w: %s: %s is not ours", db.ErrForeign, opts.Kind, path)
 	} else if err != nil {
 		return fmt.Errorf("%s: %w", opts.Kind, err)
 	}
