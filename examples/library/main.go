@@ -78,7 +78,7 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	it := tree.NewIterator(ctx)
 	defer it.Close()
 	for it.Rewind(); it.Valid(); it.Next() {
-		fmt.Fprintf(out, "restored: %s is %s\n", it.Key(), it.Value())
+		fmt.Fprintf(out, "restored: %s is %s\n", string(it.Key()), it.Value()) // a Key prints as hexadecimal digits
 	}
 	return it.Err()
 }
