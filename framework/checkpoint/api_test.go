@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -114,4 +115,39 @@ var _ = checkpoint.CheckpointerConfig{
 	(*checkpoint.CreationParameters)(nil),
 	(func(context.Context) (*checkpoint.CreationParameters, error))(nil),
 	(func(context.Context, uint64) ([]hash.Hash, error))(nil),
+}
+
+func TestCreateRestorer(t *testing.T) {
+	ndb, err := memory.New().New(t.Context(), &db.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ndb.Close(context.Background())
+	c, err := checkpoint.NewFileCreator(t.TempDir(), ndb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := checkpoint.NewRestorer(ndb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := checkpoint.NewCreateRestorer(c, r)
+	root := node.Root{Version: 1, Type: node.RootTypeState, Hash: hash.EmptyHash}
+	if err := ndb.Finalize(t.Context(), []node.Root{root}); err != nil {
+		t.Fatal(err)
+	}
+	m, err := both.CreateCheckpoint(t.Context(), root, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Root.Version++ // of the next version, the same: what is restored lies above what is there
+	if err := both.StartRestore(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	if going := r.GetCurrentCheckpoint(); !reflect.DeepEqual(going, m) {
+		t.Errorf("the restorer restores %+v, want %+v", going, m)
+	}
+	if err := both.AbortRestore(t.Context()); err != nil {
+		t.Error(err)
+	}
 }
