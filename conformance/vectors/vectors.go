@@ -88,16 +88,14 @@ func All() []Vector { return slices.Clone(all()) }
 
 // DataSet is a reproducible list of entries. Keys can repeat; the later entry wins.
 type DataSet struct {
+	// Kind is uniform (random keys of 32 bytes), ragged (of 0 to 99), prefixes (keys that are prefixes of
+	// each other), accounts (three tables of JSON), decimal (counters), longkeys (up to 4 KiB) or bigvalues
+	// (up to 200 kB).
 	Kind string
 	Seed uint64
 	// N is the number of entries.
 	N uint64
 }
-
-// Kinds are the kinds of data sets: uniform (random keys of 32 bytes), ragged (of 0 to 99), prefixes
-// (keys that are prefixes of each other), accounts (three tables of JSON), decimal (counters), longkeys
-// (up to 4 KiB) and bigvalues (up to 200 kB).
-var Kinds = []string{"uniform", "ragged", "prefixes", "accounts", "decimal", "longkeys", "bigvalues"}
 
 // bytesOf is the first n bytes of the hashes of label, seed, i and a counter.
 func (d DataSet) bytesOf(label string, i, n uint64) []byte {
