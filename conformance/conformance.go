@@ -129,6 +129,14 @@ func Cases() []Case {
 		{"DB71/size, compact, sync", upkeep, anything},
 		{"DB71/close and open again", closeAndReopen, durable},
 
+		{"creator/what is not there", creatorErrors, anything},
+		{"restorer/from start to end", restoreInOrder, anything},
+		{"restorer/abort", restoreAborted, anything},
+		{"restorer/bad proofs", restoreOfBadProofs, anything},
+		{"restorer/two roots, one after a failure", restoreOfTwoRoots, anything},
+		{"restorer/another version before Finalize", restoreOfOtherVersion, anything},
+		{"restorer/taken up after kill -9", restoreTakenUp, crash},
+
 		{"history/against a model", history, anything},
 		{"format/vectors", formatVectors, anything},
 	}
