@@ -236,7 +236,7 @@ func readersBesideWriter(e *env) {
 		}
 	}, func(snap kv.Snapshot) error {
 		if v, err := snap.Get([]byte("key 007")); err != nil || !bytes.HasPrefix(v, []byte("generation ")) {
-			return fmt.Errorf("Get: %.40q, %w", v, err)
+			return fmt.Errorf("value of key 007: %.40q, %w", v, err)
 		}
 		c := snap.Cursor()
 		n := 0
