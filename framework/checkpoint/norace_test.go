@@ -7,4 +7,6 @@ const (
 	largestVector = 1 << 20
 	// deepStep is by how many bytes the keys of the deepest tree differ.
 	deepStep = 1
+	// hashingBytes is what the hash of a node takes on the heap.
+	hashingBytes = 0
 )

@@ -6,4 +6,6 @@ package checkpoint
 const (
 	largestVector = 1000
 	deepStep      = 64
+	// hashingBytes is what the hash of a node takes on the heap: the race detector keeps it off the stack.
+	hashingBytes = 256
 )
