@@ -184,36 +184,58 @@ func (s *service) WriteBatch(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 		if err != nil {
 			return err
 		}
-		over := false
-		defer func() {
-			if !over {
-				abort(h, "Batch.Abort", batch.Abort)
-			}
-		}()
-		if err := answerAddress(stream, batch.Address()); err != nil {
-			return err
-		}
-		for {
-			kind, payload, err := items.read()
-			if err != nil {
-				return broken(err)
-			}
-			switch kind {
-			case itemCommit:
-				err := commitBatch(ctx, batch, payload)
-				over = err == nil
-				return err
-			case itemAbort:
-				err := batch.Abort(ctx)
-				over = err == nil
-				return err
-			default:
-				if err := applyBatchItem(ctx, batch, kind, payload); err != nil {
-					return err
-				}
-			}
-		}
+		return takeItems(ctx, h, stream, items, written{
+			name:    "Batch",
+			address: batch.Address(),
+			apply:   func(kind byte, payload []byte) error { return applyBatchItem(ctx, batch, kind, payload) },
+			commit:  func(payload []byte) error { return commitBatch(ctx, batch, payload) },
+			abort:   batch.Abort,
+		})
 	})
+}
+
+// written is what a stream writes, a batch or a chunk.
+type written struct {
+	name    string
+	address node.Address
+	// apply takes an item that ends nothing; commit takes the one that makes the others count.
+	apply  func(kind byte, payload []byte) error
+	commit func(payload []byte) error
+	abort  func(context.Context) error
+}
+
+// takeItems answers with the address, and takes the stream's items up to the one that ends it. Whatever
+// else ends it aborts what was written.
+func takeItems(ctx context.Context, h *handle, stream messageStream, items *itemReader, w written) error {
+	over := false
+	defer func() {
+		if !over {
+			abort(h, w.name+".Abort", w.abort)
+		}
+	}()
+	if err := answerAddress(stream, w.address); err != nil {
+		return err
+	}
+	for {
+		kind, payload, err := items.read()
+		if err != nil {
+			return broken(err)
+		}
+		switch kind {
+		case itemCommit:
+			err := w.commit(payload)
+			over = err == nil
+			return err
+		case itemAbort:
+			err := w.abort(ctx)
+			over = err == nil
+			return err
+		default:
+			if err := w.apply(kind, payload); err != nil {
+				return err
+			}
+		}
+	}
 }
 
 // abort ends a batch or chunk whose stream is over without commit. The stream's context may be what has
@@ -291,46 +313,33 @@ func (s *service) WriteChunk(stream grpc.BidiStreamingServer[pb.Frame, pb.Frame]
 		if err != nil {
 			return err
 		}
-		over := false
-		defer func() {
-			if !over {
-				abort(h, "ChunkWriter.Abort", chunk.Abort)
-			}
-		}()
-		if err := answerAddress(stream, chunk.Address()); err != nil {
-			return err
-		}
-		for {
-			kind, payload, err := items.read()
-			if err != nil {
-				return broken(err)
-			}
-			switch kind {
-			case itemPut:
-				whole, position, record, err := parsePut(payload)
-				if err != nil {
-					return err
-				}
-				if err := chunk.Put(ctx, position, record, whole); err != nil {
-					return err
-				}
-			case itemCommit:
-				var commit pb.CommitChunk
-				if err := proto.Unmarshal(payload, &commit); err != nil {
-					return fmt.Errorf("%w: %w", ErrProtocol, err)
-				}
-				err := chunk.Commit(ctx, commit.Sync)
-				over = err == nil
-				return err
-			case itemAbort:
-				err := chunk.Abort(ctx)
-				over = err == nil
-				return err
-			default:
-				return fmt.Errorf("%w: item of kind %d in a chunk", ErrProtocol, kind)
-			}
-		}
+		return takeItems(ctx, h, stream, items, written{
+			name:    "ChunkWriter",
+			address: chunk.Address(),
+			apply:   func(kind byte, payload []byte) error { return applyChunkItem(ctx, chunk, kind, payload) },
+			commit:  func(payload []byte) error { return commitChunk(ctx, chunk, payload) },
+			abort:   chunk.Abort,
+		})
 	})
+}
+
+func applyChunkItem(ctx context.Context, chunk db.ChunkWriter, kind byte, payload []byte) error {
+	if kind != itemPut {
+		return fmt.Errorf("%w: item of kind %d in a chunk", ErrProtocol, kind)
+	}
+	whole, position, record, err := parsePut(payload)
+	if err != nil {
+		return err
+	}
+	return chunk.Put(ctx, position, record, whole)
+}
+
+func commitChunk(ctx context.Context, chunk db.ChunkWriter, payload []byte) error {
+	var commit pb.CommitChunk
+	if err := proto.Unmarshal(payload, &commit); err != nil {
+		return fmt.Errorf("%w: %w", ErrProtocol, err)
+	}
+	return chunk.Commit(ctx, commit.Sync)
 }
 
 // Pin pins a version until the stream ends.
