@@ -37,6 +37,10 @@ type Config struct {
 	MaxValueBytes int
 	// DiscardWriteLogs says that write logs are not kept.
 	DiscardWriteLogs bool
+	// Migrate says that a database of an older format is brought to the present one first. Without it,
+	// such a database is refused with ErrFormatVersion. It can be broken off, and goes on with the next
+	// open that asks for it.
+	Migrate bool
 	// Settings are the backend's own settings, a JSON object, or nil. A backend refuses what it does not
 	// know with ErrBadSettings.
 	Settings []byte

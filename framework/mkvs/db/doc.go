@@ -78,7 +78,8 @@
 //	     is, or is not, stays so while it is not written anew.
 //	DB32 Remove names an entry that was reachable from oldRoot and is not from the new root. Each is
 //	     named once. An embedded leaf is no entry and never named. (The list is what Prune frees.)
-//	DB33 PutWriteLog gives the changes that lead from oldRoot to the new root.
+//	DB33 PutWriteLog gives the changes that lead from oldRoot to the new root, sorted by key. A value in
+//	     it is the one that the new root has for its key: a database may keep the keys alone.
 //	DB34 Commit makes the batch count as root: atomically, after everything it needs. rootAddress is
 //	     where the root's node is: the batch's own address, or an older one where the tree is unchanged.
 //	     When it returns, the root can be read and survives kill -9 of every process (for databases that

@@ -274,7 +274,7 @@ func (b *batch) PutWriteLog(ctx context.Context, log writelog.WriteLog) error {
 		return nil
 	}
 	for i := range log {
-		if err := b.log.add(&log[i]); err != nil {
+		if err := b.log.add(log[i].Key, log[i].Type() == writelog.LogDelete); err != nil {
 			return err
 		}
 		if len(b.log.buf) >= logPart {

@@ -442,7 +442,7 @@ func TestOpenRefuses(t *testing.T) {
 	must(t, open(nil))
 
 	var b kv.Batch
-	stamp := []byte("ckpt-kvdb\x02 whatever another format has")
+	stamp := []byte("ckpt-kvdb\x03 whatever another format has")
 	sum := crc32.Checksum(append([]byte{0}, stamp...), crc32.MakeTable(crc32.Castagnoli))
 	b.Put([]byte{0}, binary.LittleEndian.AppendUint32(stamp, sum))
 	must(t, f.store.Apply(f.ctx, &b, true))

@@ -161,7 +161,7 @@ func TestDamageIsSeen(t *testing.T) {
 			must(t, ndb.Close(ctx))
 		}
 	}
-	for kind := byte(1); kind <= 9; kind++ {
+	for _, kind := range []byte{1, 2, 3, 4, 6, 7, 8, 9, 0xa} {
 		if kinds[kind] == 0 {
 			t.Errorf("no value of kind %d was damaged", kind)
 		}

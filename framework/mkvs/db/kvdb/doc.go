@@ -17,11 +17,11 @@
 //	2t version candidate position               block of entries
 //	3t version candidate position               dead slots of the block with the same rest of the key
 //	4t version candidate part                   garbage list: entries of older versions not reached any more
-//	5t version candidate part                   write log
 //	6t version candidate                        a root of the multipart insert
 //	7t version candidate part                   its tag
 //	8t version candidate index                  mark of a chunk that is durable
 //	9t version candidate position               raw spine: nodes of which chunks hold only a part
+//	at version candidate part                   write log: keys; their values are the tree's
 //
 // Numbers in keys are big-endian: versions 8 bytes, candidates 2, parts 4, indices 8. Every value ends
 // with a CRC-32C of key and value.

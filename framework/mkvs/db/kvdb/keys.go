@@ -17,11 +17,11 @@ const (
 	kindBlock      byte = 0x20
 	kindDead       byte = 0x30
 	kindGarbage    byte = 0x40
-	kindWriteLog   byte = 0x50
 	kindInsertRoot byte = 0x60
 	kindInsertTag  byte = 0x70
 	kindMark       byte = 0x80
 	kindSpine      byte = 0x90
+	kindWriteLog   byte = 0xa0
 )
 
 const (

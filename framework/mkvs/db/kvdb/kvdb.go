@@ -30,6 +30,8 @@ type DB struct {
 	limits limits
 	// keepLogs says that write logs are kept.
 	keepLogs bool
+	// migrating says that a database of an older format is brought to this one when it is opened.
+	migrating bool
 
 	// turn is the turn to write, pruning that to apply garbage lists and completing that to complete a
 	// root: each holds at most one token. Who needs several takes pruning or completing first.

@@ -13,8 +13,8 @@ import (
 )
 
 // Open makes a node database of a store. It takes the store over: the store is closed when Open fails
-// and with the database. Only cfg's Namespace, ReadOnly, limits, DiscardWriteLogs and Logger are looked
-// at. An empty store becomes a database of cfg.Namespace; one that holds anything else is refused with
+// and with the database. Only cfg's Namespace, ReadOnly, limits, DiscardWriteLogs, Migrate and
+// Logger are looked at. An empty store becomes a database of cfg.Namespace; one that holds anything else is refused with
 // db.ErrForeign, db.ErrFormatVersion or db.ErrBadNamespace. What unfinished work has left behind is
 // removed, and what was begun and has to be finished is carried on, unless the database is opened for
 // reading only.
@@ -33,6 +33,7 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 		log:        cfg.Logger,
 		limits:     newLimits(store.Limits()),
 		keepLogs:   !cfg.DiscardWriteLogs,
+		migrating:  cfg.Migrate,
 		turn:       make(chan struct{}, 1),
 		pruning:    make(chan struct{}, 1),
 		completing: make(chan struct{}, 1),
@@ -75,6 +76,9 @@ func (d *DB) open(ctx context.Context) error {
 	if d.info.MaxKeyBytes <= 0 || d.info.MaxValueBytes <= 0 || d.limits.ops < leastBatchOps {
 		return fmt.Errorf("%w: the store's limits %+v leave no room for a node or a version", db.ErrLimitExceeded, d.limits.Limits)
 	}
+	if err := d.checkFormat(ctx); err != nil {
+		return err
+	}
 	found, err := d.load(ctx)
 	if err != nil || d.info.Capabilities.ReadOnly {
 		return err
@@ -112,13 +116,7 @@ func (d *DB) load(ctx context.Context) (f found, err error) {
 	c := s.Cursor()
 	defer func() { err = errors.Join(err, storeError(c.Close())) }()
 	if !c.Seek(stampKey) {
-		return f, storeError(c.Err())
-	}
-	if string(c.Key()) != string(stampKey) {
-		return f, fmt.Errorf("%w: it begins with key %.32x", db.ErrForeign, c.Key())
-	}
-	if err := checkStamp(c.Value(), d.info.Namespace); err != nil {
-		return f, err
+		return f, storeError(c.Err()) // a new database
 	}
 	f.stamped = true
 	value, err := s.Get(stateKey)

@@ -15,8 +15,10 @@ const (
 	// is sealed.
 	magic = "ckpt-kvdb"
 	// formatVersion is the version of all that is stored. It changes with every change that an older or
-	// newer program could misread.
-	formatVersion = 1
+	// newer program could misread; migrate.go has what leads from one to the next.
+	formatVersion = 2
+	// oldestFormat is the oldest version that can be migrated.
+	oldestFormat = 1
 )
 
 // encodeStamp makes the value that says what a store is: magic ‖ format version ‖ namespace.
@@ -25,25 +27,27 @@ func encodeStamp(ns common.Namespace) []byte {
 	return seal(stampKey, append(v, ns[:]...))
 }
 
-// checkStamp refuses a store that is not one of namespace ns and of this format.
-func checkStamp(value []byte, ns common.Namespace) error {
+// checkStamp refuses a store that is not one of namespace ns, or of a format that this program does not
+// know, and returns the format's version.
+func checkStamp(value []byte, ns common.Namespace) (version uint64, err error) {
 	if len(value) < len(magic) || string(value[:len(magic)]) != magic {
-		return fmt.Errorf("%w: its first key is not ours", db.ErrForeign)
+		return 0, fmt.Errorf("%w: its first key is not ours", db.ErrForeign)
 	}
 	f, ok := unseal(stampKey, value)
 	f.bytes(uint64(len(magic)))
-	if version := f.uvarint(); ok && !f.bad && version != formatVersion {
-		return fmt.Errorf("%w: it has %d, this program reads %d: use the program that wrote it, or restore a checkpoint into a new database",
+	version = f.uvarint()
+	if ok && !f.bad && (version < oldestFormat || version > formatVersion) {
+		return 0, fmt.Errorf("%w: it has %d, this program reads %d: use the program that wrote it, or restore a checkpoint into a new database",
 			db.ErrFormatVersion, version, formatVersion)
 	}
 	stored := f.bytes(common.NamespaceSize)
 	if !ok || !f.done() {
-		return damaged(0, "stamp")
+		return 0, damaged(0, "stamp")
 	}
 	if common.Namespace(stored) != ns {
-		return fmt.Errorf("%w: the database is one of %x, opened for %s", db.ErrBadNamespace, stored, ns)
+		return 0, fmt.Errorf("%w: the database is one of %x, opened for %s", db.ErrBadNamespace, stored, ns)
 	}
-	return nil
+	return version, nil
 }
 
 // damaged is the error for a value, not a node, that is not what was written.
