@@ -26,8 +26,9 @@ type stream struct {
 // they are encoded.
 const defaultRunChanges = 2048
 
-// runsAhead is how many runs may be ready before they are put.
-const runsAhead = 8
+// runsAhead is how many runs may be ready before they are put: about what is made while the database waits
+// for its disk.
+const runsAhead = 24
 
 func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream {
 	workers := cap(forks) + 1
