@@ -105,16 +105,14 @@ func (a *applier) grow(leaf *node.Pointer, r run, start node.Depth) (*node.Point
 	if r.len() == 1 && leaf == nil {
 		return a.nodes.leaf(r.first(), r.value(0)), nil
 	}
-	first, last, leafFirst := r.first(), r.last(), false
+	first, end, leafFirst := r.first(), r.common(start), false
 	if leaf != nil {
 		key := leaf.Node.(*node.LeafNode).Key
+		end = min(end, key.CommonPrefixLenFrom(start, key.BitLength(), first, first.BitLength()))
 		if bytes.Compare(key, first) < 0 {
 			first, leafFirst = key, true
-		} else if bytes.Compare(key, last) > 0 {
-			last = key
 		}
 	}
-	end := first.CommonPrefixLenFrom(start, first.BitLength(), last, last.BitLength())
 	ownRun, leftRun, rightRun := r.divide(end)
 	var own, left, right *node.Pointer
 	switch {

@@ -142,6 +142,8 @@ type candidate struct {
 	node    *node.Pointer // nil: empty
 	removed []removal
 	log     writelog.WriteLog
+	// logPut says that the batch has the write log already.
+	logPut bool
 
 	address node.Address
 	// written are the pointers to the nodes that were written, with their new addresses.
@@ -165,7 +167,7 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) (err err
 			return err
 		}
 	}
-	if t.ndb.Info().Capabilities.WriteLogs {
+	if t.ndb.Info().Capabilities.WriteLogs && !c.logPut {
 		if err := putWriteLog(ctx, batch, c.log); err != nil {
 			return err
 		}
@@ -198,19 +200,21 @@ func (t *Tree) settleAs(ctx context.Context, c *candidate) error {
 const writeLogPart = 1 << 20
 
 // putWriteLog gives the changes to a batch, in parts.
-func putWriteLog(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
-	for len(log) > 0 {
-		n, size := 0, 0
-		for n < len(log) && size < writeLogPart {
-			size += len(log[n].Key) + len(log[n].Value) + logEntryOverhead
-			n++
-		}
-		if err := batch.PutWriteLog(ctx, log[:n]); err != nil {
-			return err
-		}
-		log = log[n:]
+func putWriteLog(ctx context.Context, batch db.Batch, log writelog.WriteLog) (err error) {
+	for len(log) > 0 && err == nil {
+		log, err = putLogPart(ctx, batch, log)
 	}
-	return nil
+	return err
+}
+
+// putLogPart gives the first part of the changes to a batch, and returns the others.
+func putLogPart(ctx context.Context, batch db.Batch, log writelog.WriteLog) (writelog.WriteLog, error) {
+	n, size := 0, 0
+	for n < len(log) && size < writeLogPart {
+		size += len(log[n].Key) + len(log[n].Value) + logEntryOverhead
+		n++
+	}
+	return log[n:], batch.PutWriteLog(ctx, log[:n])
 }
 
 // logEntryOverhead is what a change takes beside its key and value, about.

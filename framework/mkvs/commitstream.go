@@ -33,9 +33,7 @@ func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version ui
 	if err != nil {
 		return fail(giveUp(ctx, batch, err))
 	}
-	if c.root = t.rootAs(ns, version, c.node); t.writeLog {
-		c.log = t.changes.writeLog(r)
-	}
+	c.root = t.rootAs(ns, version, c.node)
 	if err := t.write(ctx, batch, c); err != nil {
 		return fail(giveUp(ctx, batch, err))
 	}
@@ -59,10 +57,30 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 		c.node, a, applyErr = t.apply(working, r, forks, s)
 		c.removed = a.removed
 	}()
-	if err := s.putRuns(ctx, batch, cancel); err != nil {
+	// What is set belongs on the write log whatever was there before, so there is no need to wait.
+	var log, rest writelog.WriteLog
+	early := t.writeLog && !r.hasRemovals()
+	if early {
+		log = t.changes.writeLog(r)
+		if t.ndb.Info().Capabilities.WriteLogs {
+			rest = log
+		}
+	}
+	err := s.putRuns(ctx, batch, rest)
+	if err != nil {
+		cancel()
+		for range s.runs { // until the others have ended
+		}
 		return nil, err
 	}
-	return &c, applyErr
+	if applyErr != nil {
+		return nil, applyErr
+	}
+	if t.writeLog && !early {
+		log = t.changes.writeLog(r)
+	}
+	c.log, c.logPut = log, early
+	return &c, nil
 }
 
 // nodesInMemory counts the stored nodes that are in memory.

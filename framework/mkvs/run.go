@@ -3,6 +3,7 @@ package mkvs
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 	"sort"
 
@@ -13,11 +14,13 @@ import (
 type run struct {
 	c    *changes
 	refs []ref
+	// shared is how many bits of their keys all share at least.
+	shared int
 }
 
 // ref is a change in a run.
 type ref struct {
-	prefix uint64 // of the key, behind what all keys of the run share: most comparisons end here
+	prefix uint64 // the key's bits behind those that all share: most questions end here
 	change uint32
 }
 
@@ -27,9 +30,19 @@ func (r run) value(i int) []byte { return r.c.value(r.refs[i].change) }
 func (r run) noteExisted(i int)  { r.c.noteExisted(r.refs[i].change) }
 func (r run) first() node.Key    { return r.key(0) }
 func (r run) last() node.Key     { return r.key(len(r.refs) - 1) }
-func (r run) from(i int) run     { return run{r.c, r.refs[i:]} }
-func (r run) to(i int) run       { return run{r.c, r.refs[:i]} }
+func (r run) from(i int) run     { return run{r.c, r.refs[i:], r.shared} }
+func (r run) to(i int) run       { return run{r.c, r.refs[:i], r.shared} }
 func (r run) removes(i int) bool { return r.c.list[r.refs[i].change].flags&changeRemoved != 0 }
+
+// hasRemovals says whether the run removes any key.
+func (r run) hasRemovals() bool {
+	for i := range r.refs {
+		if r.removes(i) {
+			return true
+		}
+	}
+	return false
+}
 
 // live returns the run without the removals that it begins and ends with.
 func (r run) live() run {
@@ -40,6 +53,26 @@ func (r run) live() run {
 		r = r.to(r.len() - 1)
 	}
 	return r
+}
+
+// bit returns bit i of key n, which must lie within the key.
+func (r run) bit(n int, i node.Depth) bool {
+	if at := int(i) - r.shared; at >= 0 && at < 64 {
+		return r.refs[n].prefix<<at>>63 == 1
+	}
+	return r.key(n).GetBit(i)
+}
+
+// common returns how many bits the first and the last key share, and so all do; they share the first from
+// ones.
+func (r run) common(from node.Depth) node.Depth {
+	first, last := r.refs[0], r.refs[len(r.refs)-1]
+	shortest := 8 * min(int(r.c.list[first.change].keyLength), int(r.c.list[last.change].keyLength))
+	if x := first.prefix ^ last.prefix; x != 0 { // where a key ends, its prefix goes on with zeros
+		return node.Depth(min(shortest, r.shared+bits.LeadingZeros64(x)))
+	}
+	key := r.first()
+	return key.CommonPrefixLenFrom(from, key.BitLength(), r.last(), r.last().BitLength())
 }
 
 // find returns where a key is in the run.
@@ -55,7 +88,7 @@ func (r run) divide(end node.Depth) (own, left, right run) {
 		n = 1
 	}
 	own, r = r.to(n), r.from(n)
-	at := sort.Search(r.len(), func(i int) bool { return r.key(i).GetBit(end) })
+	at := sort.Search(r.len(), func(i int) bool { return r.bit(i, end) })
 	return own, r.to(at), r.from(at)
 }
 
@@ -63,7 +96,7 @@ func (r run) divide(end node.Depth) (own, left, right run) {
 func (c *changes) sorted(numbers []uint32, forks forks) run {
 	refs := make([]ref, len(numbers))
 	if len(numbers) == 0 {
-		return run{c, refs}
+		return run{c, refs, 0}
 	}
 	first := c.key(numbers[0])
 	shared, inOrder, before := len(first), true, first
@@ -86,7 +119,7 @@ func (c *changes) sorted(numbers []uint32, forks forks) run {
 	if !inOrder {
 		c.sort(refs, forks)
 	}
-	return run{c, refs}
+	return run{c, refs, shared * 8}
 }
 
 // sharedBytes is the number of leading bytes that a and b share.

@@ -6,6 +6,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
 )
 
 // stream takes a large tree's nodes off the appliers' hands as soon as they are made: subtrees are encoded
@@ -173,18 +174,34 @@ func (a *applier) keepPart(ptr *node.Pointer) *node.Pointer {
 	return kept
 }
 
-// putRuns puts runs into a batch as they come, until the last one has come. After an error it calls cancel,
-// and takes what still comes.
-func (s *stream) putRuns(ctx context.Context, batch db.Batch, cancel func()) (err error) {
-	for r := range s.runs {
-		if err == nil {
-			if err = r.put(ctx, batch); err != nil {
-				cancel()
+// putRuns puts runs into a batch as they come, until the last one has come, and, while there are none, a
+// write log.
+func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
+	for {
+		var r *encodedRun
+		more := true
+		if len(log) == 0 {
+			r, more = <-s.runs
+		} else {
+			select {
+			case r, more = <-s.runs:
+			default:
 			}
 		}
-		give(s.spareRuns, r)
+		var err error
+		switch {
+		case !more:
+			return putWriteLog(ctx, batch, log)
+		case r != nil:
+			err = r.put(ctx, batch)
+			give(s.spareRuns, r)
+		default:
+			log, err = putLogPart(ctx, batch, log)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return err
 }
 
 func (r *encodedRun) put(ctx context.Context, batch db.Batch) error {
