@@ -151,16 +151,16 @@ type candidate struct {
 }
 
 // write fills a batch with what it does not have yet of a candidate, and commits it.
-func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) (err error) {
+func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) error {
+	var nodes *nodeWriter
 	switch {
 	case c.node == nil:
 	case c.node.Clean:
 		c.address = c.node.Address
 	default:
 		c.address = batch.Address()
-		if c.written, err = writeNodes(ctx, batch, t.ndb.Info().EmbedBytes, c.node); err != nil {
-			return err
-		}
+		nodes = newNodeWriter(ctx, c.address, t.ndb.Info().EmbedBytes, c.node)
+		defer nodes.close()
 	}
 	for _, r := range c.removed {
 		if err := batch.Remove(ctx, r.address, r.position); err != nil {
@@ -169,6 +169,12 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) (err err
 	}
 	if t.ndb.Info().Capabilities.WriteLogs && !c.logPut {
 		if err := putWriteLog(ctx, batch, c.log); err != nil {
+			return err
+		}
+	}
+	if nodes != nil {
+		var err error
+		if c.written, err = nodes.put(batch); err != nil {
 			return err
 		}
 	}

@@ -57,14 +57,15 @@ type desk struct {
 type encodedRun struct {
 	buf     []byte
 	lengths []entryLength
+	// goesOn says that the run does not end here.
+	goesOn bool
 }
 
 type entryLength struct{ position, record int }
 
-func (r *encodedRun) add(position, record []byte) error {
+func (r *encodedRun) add(position, record []byte) {
 	r.buf = append(append(r.buf, position...), record...)
 	r.lengths = append(r.lengths, entryLength{len(position), len(record)})
-	return nil
 }
 
 // take returns something to use again, or makes it.
@@ -112,7 +113,10 @@ func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*nod
 func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode, depth node.Depth, key node.Key) error {
 	out := take(s.spareRuns, func() *encodedRun { return new(encodedRun) })
 	out.buf, out.lengths = out.buf[:0], out.lengths[:0]
-	e.put = out.add
+	e.put = func(position, record []byte) error {
+		out.add(position, record)
+		return nil
+	}
 	start := labelStart(depth)
 	e.path.CopyBits(0, key, depth)
 	e.path.CopyBits(start, n.Label, n.LabelBitLength)
@@ -212,6 +216,9 @@ func (r *encodedRun) put(ctx context.Context, batch db.Batch) error {
 			return err
 		}
 		rest = rest[end:]
+	}
+	if r.goesOn {
+		return nil
 	}
 	return batch.EndRun(ctx)
 }

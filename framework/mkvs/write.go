@@ -120,27 +120,80 @@ func (e *encoder) done(ptr *node.Pointer, embedded bool) {
 	}
 }
 
-// writeNodes puts all nodes in memory that are not clean from root on, which is not, into a batch, and
-// returns the pointers to them. Those that were put before are left out; the others then are several runs.
-func writeNodes(ctx context.Context, batch db.Batch, embedBytes int, root *node.Pointer) ([]*node.Pointer, error) {
-	e := newEncoder(batch.Address(), embedBytes)
-	e.notes = true
-	begun := false
-	e.put = func(position, record []byte) error {
-		begun = true
-		return batch.Put(ctx, position, record)
+// nodeWriter encodes nodes beside the goroutine that it belongs to, which can give the batch something else
+// meanwhile.
+type nodeWriter struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	parts  chan *encodedRun
+	// What the encoder leaves, when parts is closed.
+	encoder *encoder
+	err     error
+}
+
+const (
+	// encodedPart is the length at which a part of what is encoded is handed over.
+	encodedPart = 64 << 10
+	// partsAhead is how many parts may be ready.
+	partsAhead = 32
+)
+
+// newNodeWriter begins to encode the nodes in memory that are not clean from root on, which is not. Those
+// that were put before are left out; the others then are several runs. put has to be called, or close.
+func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root *node.Pointer) *nodeWriter {
+	w := &nodeWriter{parts: make(chan *encodedRun, partsAhead), encoder: newEncoder(self, embedBytes)}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	part := &encodedRun{goesOn: true}
+	send := func() error {
+		select {
+		case w.parts <- part:
+		case <-w.ctx.Done():
+			return w.ctx.Err()
+		}
+		part = &encodedRun{goesOn: true}
+		return nil
 	}
-	e.sent = func() error {
+	begun := false
+	w.encoder.notes = true
+	w.encoder.put = func(position, record []byte) error {
+		begun = true
+		if part.add(position, record); len(part.buf) < encodedPart {
+			return nil
+		}
+		return send()
+	}
+	w.encoder.sent = func() error {
 		if !begun {
 			return nil
 		}
-		begun = false
-		return batch.EndRun(ctx)
+		begun, part.goesOn = false, false
+		return send()
 	}
-	if err := e.encode(ctx, root, 0); err != nil {
-		return nil, err
+	go func() {
+		defer close(w.parts)
+		if w.err = w.encoder.encode(w.ctx, root, 0); w.err == nil {
+			w.err = w.encoder.sent()
+		}
+	}()
+	return w
+}
+
+// put puts the nodes into a batch, and returns the pointers to them.
+func (w *nodeWriter) put(batch db.Batch) ([]*node.Pointer, error) {
+	defer w.close()
+	for part := range w.parts {
+		if err := part.put(w.ctx, batch); err != nil {
+			return nil, err
+		}
 	}
-	return e.written, e.sent()
+	return w.encoder.written, w.err
+}
+
+// close ends the encoding, and waits for that.
+func (w *nodeWriter) close() {
+	w.cancel()
+	for range w.parts { // nobody wants them any more
+	}
 }
 
 // dirtyPointers returns the pointers to all nodes that are not clean.
