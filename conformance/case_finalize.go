@@ -31,9 +31,9 @@ func finalizeRoots(e *env) {
 func notFinalizable(e *env) {
 	ndb := e.open()
 	_, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("a", "1"))
-	other := e.commit(ndb, second, 3, second.content.with("b", "1"))
-	fourth := e.commit(ndb, third, 4, third.content.with("c", "1"))
+	third := e.commit(ndb, second, 3, second.content.With("a", "1"))
+	other := e.commit(ndb, second, 3, second.content.With("b", "1"))
+	fourth := e.commit(ndb, third, 4, third.content.With("c", "1"))
 	x := e.commit(ndb, empty(ioType, 4), 4, content{"x": "1"})
 	for _, c := range []struct {
 		what  string
@@ -85,7 +85,7 @@ func otherCandidatesGo(e *env) {
 	for i := range lines {
 		t := base
 		for v := uint64(2); v <= 4; v++ {
-			t = e.commit(ndb, t, v, r.change(t.content, 20).with("candidate", string(rune('a'+i))))
+			t = e.commit(ndb, t, v, r.change(t.content, 20).With("candidate", string(rune('a'+i))))
 			lines[i] = append(lines[i], t)
 		}
 	}
@@ -122,7 +122,7 @@ func finalizeAgain(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
 	x := e.commit(ndb, empty(ioType, 3), 3, content{"x": "1"})
-	third := e.commit(ndb, second, 3, second.content.with("a", "1"))
+	third := e.commit(ndb, second, 3, second.content.With("a", "1"))
 	e.finalize(ndb, third, x)
 	e.finalize(ndb, x, third) // the same, in another order
 	for _, roots := range [][]node.Root{

@@ -51,20 +51,20 @@ func readWriteLogs(e *env) {
 	base := e.version(ndb, empty(stateType, 0), 1, r.content(80))
 	var second *tree
 	for i := range 3 { // candidates each have their own
-		second = e.commit(ndb, base, 2, r.change(base.content, 30).with("candidate", fmt.Sprint(i)))
-		e.log(ndb, base.root, second.root, base.content.log(second.content))
+		second = e.commit(ndb, base, 2, r.change(base.content, 30).With("candidate", fmt.Sprint(i)))
+		e.log(ndb, base.root, second.root, base.content.Log(second.content))
 	}
-	third := e.commit(ndb, second, 3, second.content.without(second.content.keys()[:20]...).with("empty", ""))
+	third := e.commit(ndb, second, 3, second.content.Without(second.content.Keys()[:20]...).With("empty", ""))
 	x := e.commit(ndb, empty(ioType, 2), 2, r.content(20))
 	same := e.commit(ndb, third, 4, third.content)
 	anew := e.commit(ndb, empty(stateType, 3), 4, r.content(20)) // that begins with nothing
 	check := func() {
 		e.Helper()
-		e.log(ndb, base.root, second.root, base.content.log(second.content))
-		e.log(ndb, second.root, third.root, second.content.log(third.content))
-		e.log(ndb, emptyRootOf(ioType, 2), x.root, content{}.log(x.content))
+		e.log(ndb, base.root, second.root, base.content.Log(second.content))
+		e.log(ndb, second.root, third.root, second.content.Log(third.content))
+		e.log(ndb, emptyRootOf(ioType, 2), x.root, content{}.Log(x.content))
 		e.log(ndb, third.root, same.root, nil)
-		e.log(ndb, emptyRootOf(stateType, 3), anew.root, content{}.log(anew.content))
+		e.log(ndb, emptyRootOf(stateType, 3), anew.root, content{}.Log(anew.content))
 	}
 	check()
 	e.finalize(ndb, second, x)
@@ -84,7 +84,7 @@ func readWriteLogs(e *env) {
 		large[fmt.Sprintf("key %d", i)] = string(make([]byte, 1000))
 	}
 	fourth := e.commit(ndb, third, 4, large)
-	e.log(ndb, third.root, fourth.root, third.content.log(large))
+	e.log(ndb, third.root, fourth.root, third.content.Log(large))
 }
 
 func writeLogsNotKept(e *env) {
@@ -138,7 +138,7 @@ func upkeep(e *env) {
 		e.Errorf("Compact that is interrupted: %v", err)
 	}
 	e.readable(ndb, t)
-	e.readable(ndb, e.version(ndb, t, 21, t.content.with("after", "all")))
+	e.readable(ndb, e.version(ndb, t, 21, t.content.With("after", "all")))
 }
 
 func closeAndReopen(e *env) {
@@ -155,5 +155,5 @@ func closeAndReopen(e *env) {
 		e.readable(ndb, first)
 		e.readable(ndb, second)
 	}
-	e.version(ndb, second, 3, second.content.with("a", "1"))
+	e.version(ndb, second, 3, second.content.With("a", "1"))
 }

@@ -137,7 +137,6 @@ func Cases() []Case {
 		{"restorer/another version before Finalize", restoreOfOtherVersion, anything},
 		{"restorer/taken up after kill -9", restoreTakenUp, crash},
 
-		{"history/against a model", history, anything},
 		{"format/vectors", formatVectors, anything},
 	}
 }
