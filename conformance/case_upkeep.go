@@ -101,6 +101,29 @@ func writeLogsNotKept(e *env) {
 	e.is("the write log of a restored root", err, db.ErrWriteLogNotFound)
 }
 
+// writeLogsNotGiven commits batches without a write log: that is not one of no changes, but where nothing
+// has changed.
+func writeLogsNotGiven(e *env) {
+	ndb := e.open()
+	_, second := e.twoVersions(ndb)
+	w := e.begin(ndb, second, 3, second.content.With("more", "of it"))
+	for _, n := range w.put {
+		e.check(w.batch.Put(e.ctx, n.Position, n.Record()))
+	}
+	for _, o := range w.remove {
+		e.check(w.batch.Remove(e.ctx, o.Address, o.Position))
+	}
+	e.check(w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
+	same, err := ndb.NewBatch(e.ctx, second.root, 3)
+	e.check(err)
+	kept := second.root
+	kept.Version = 3
+	e.check(same.Commit(e.ctx, kept, second.top.Address))
+	_, err = e.readLog(ndb, second.root, w.new.root)
+	e.is("a write log that was not given", err, db.ErrWriteLogNotFound)
+	e.log(ndb, second.root, kept, nil)
+}
+
 func upkeep(e *env) {
 	ndb := e.open()
 	before, err := ndb.Size(e.ctx)

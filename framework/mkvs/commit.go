@@ -89,7 +89,10 @@ func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, e
 	if err != nil {
 		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, err)
 	}
-	rootAddress, written, err := t.write(ctx, batch, log, root)
+	rootAddress, written, err := node.Address{}, []*node.Pointer(nil), t.checkBase(ctx)
+	if err == nil {
+		rootAddress, written, err = t.write(ctx, batch, log, root)
+	}
 	if err != nil {
 		abortCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortWait)
 		defer cancel()
@@ -110,6 +113,20 @@ func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, e
 		t.revert()
 	}
 	return log, nil
+}
+
+// checkBase refuses a base whose nodes are not where they were. A candidate goes with all its nodes where
+// the same root is restored (clause DB42), and the tree has addresses of the one that went. The batch was
+// begun before this looks: it will not commit if the base goes afterwards.
+func (t *Tree) checkBase(ctx context.Context) error {
+	if t.base.IsEmpty() {
+		return nil
+	}
+	address, err := t.ndb.RootAddress(ctx, t.base)
+	if err == nil && address != t.baseAddress {
+		err = fmt.Errorf("%w: %s was replaced by the same root, restored", db.ErrRootMustFollowOld, t.base)
+	}
+	return err
 }
 
 // write fills a batch and commits it. It returns the root's address and the pointers to the nodes that
