@@ -65,9 +65,9 @@ func (c *Chunk) Put(ctx context.Context, w db.ChunkWriter, embedBytes int) error
 		}
 		record := n.RecordWith(w.Address(), func(kid *Node) node.Child {
 			if c.Embeds(kid, embedBytes) {
-				return node.Child{Present: true, Embedded: kid.Encoding()}
+				return kid.ChildWithin()
 			}
-			return node.Child{Present: true, Hash: kid.Hash, Address: w.Address()}
+			return kid.ChildAt(w.Address())
 		})
 		if err := w.Put(ctx, n.Position, record, c.Whole[n]); err != nil {
 			return err

@@ -137,10 +137,18 @@ func (n *Node) Small(embedBytes int) bool {
 func (n *Node) Record() []byte {
 	return n.RecordWith(n.Address, func(kid *Node) node.Child {
 		if kid.Embedded {
-			return node.Child{Present: true, Embedded: kid.Encoding()}
+			return kid.ChildWithin()
 		}
-		return node.Child{Present: true, Hash: kid.Hash, Address: kid.Address}
+		return kid.ChildAt(kid.Address)
 	})
+}
+
+// ChildWithin is the node, a leaf, as a child that is a part of its parent's record.
+func (n *Node) ChildWithin() node.Child { return node.Child{Present: true, Embedded: n.Encoding()} }
+
+// ChildAt is the node as a child that is stored at an address.
+func (n *Node) ChildAt(a node.Address) node.Child {
+	return node.Child{Present: true, Hash: n.Hash, Address: a}
 }
 
 // RecordWith is the node's record at an address, with the children as told.

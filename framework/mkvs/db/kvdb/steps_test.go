@@ -9,6 +9,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
@@ -45,13 +46,13 @@ type tinsert struct {
 
 type trestore struct {
 	r        *mroot
-	chunks   []tchunk
+	chunks   []reference.Chunk
 	done     map[int]bool
-	address  node.Address
+	at       node.Address
 	complete bool
 }
 
-func (h *life) change(c contents) contents {
+func (h *life) change(c reference.Content) reference.Content {
 	c = maps.Clone(c)
 	keys := slices.Sorted(maps.Keys(c))
 	for range h.rng.IntN(4) {
@@ -62,8 +63,9 @@ func (h *life) change(c contents) contents {
 	if h.rng.IntN(20) == 0 {
 		clear(c)
 	}
-	for _, p := range randomContents(h.rng, h.rng.IntN(12)).sorted() {
-		k, v := string(p.key), string(p.value)
+	more := randomContents(h.rng, h.rng.IntN(12))
+	for _, k := range more.Keys() {
+		v := more[k]
 		if h.rng.IntN(30) == 0 { // leaves that are not embedded, and blocks of their own
 			v = fmt.Sprintf("%0*d", 400+h.rng.IntN(6000), 7)
 		}
@@ -99,7 +101,7 @@ func (h *life) commit(ctx context.Context, t tester) error {
 			typ = node.RootTypeIO
 		}
 		version = h.m.latest + 1 + uint64(h.rng.IntN(3))
-		old = &mroot{root: emptyRoot(version-uint64(h.rng.IntN(2)), typ), data: contents{}}
+		old = &mroot{root: emptyRoot(version-uint64(h.rng.IntN(2)), typ), data: reference.Content{}}
 	default:
 		version = old.root.Version + 1
 	}
@@ -123,9 +125,9 @@ func (h *life) abandon(ctx context.Context, _ tester) error {
 		if err != nil {
 			return err
 		}
-		tree := settle(build(randomContents(h.rng, 50)), nil, b.Address())
-		for _, n := range tree.stored() {
-			if err := b.Put(ctx, n.position, n.record()); err != nil {
+		tree := fresh(randomContents(h.rng, 50), b.Address())
+		for _, n := range tree.Stored() {
+			if err := b.Put(ctx, n.Position, n.Record()); err != nil {
 				return err
 			}
 		}
@@ -172,7 +174,7 @@ func (h *life) finalize(ctx context.Context, _ tester) error {
 
 // bare is an empty root that was not committed.
 func (h *life) bare(version uint64, t node.RootType) *mroot {
-	r := &mroot{root: emptyRoot(version, t), data: contents{}, restored: true}
+	r := &mroot{root: emptyRoot(version, t), data: reference.Content{}, restored: true}
 	if c := h.m.candidates[r.name()]; c != nil && (c.parent.IsEmpty() || h.m.any && h.m.get(c.parent) != nil) {
 		return c
 	}
@@ -231,9 +233,9 @@ func (h *life) startRestore(ctx context.Context, _ tester) error {
 		typ = node.RootTypeIO
 	}
 	data := h.change(randomContents(h.rng, h.rng.IntN(60)))
-	tree := build(data)
+	tree := reference.Build(data)
 	r := &mroot{root: emptyRoot(h.insert.version, typ), data: data, tree: tree, restored: true}
-	r.root.Hash = rootHash(tree)
+	r.root.Hash = tree.RootHash()
 	for _, other := range h.insert.roots {
 		if other.r.root == r.root {
 			return nil
@@ -268,7 +270,7 @@ func (h *life) restoreChunk(ctx context.Context, _ tester) error {
 			if err != nil {
 				return err
 			}
-			return tr.chunks[i].put(ctx, w)
+			return tr.chunks[i].Put(ctx, w, db.DefaultEmbedBytes)
 		}, func() {}); err != nil {
 			return err
 		}
@@ -282,8 +284,8 @@ func (h *life) writeChunk(ctx context.Context, tr *trestore, i int) error {
 		if err != nil {
 			return err
 		}
-		tr.address = w.Address()
-		return tr.chunks[i].write(ctx, h.ndb, tr.r.root, i)
+		tr.at = w.Address()
+		return writeChunk(ctx, h.ndb, tr.r.root, &tr.chunks[i], i)
 	}, func() { tr.done[i] = true })
 }
 
@@ -309,7 +311,7 @@ func (h *life) completeRoot(ctx context.Context, t tester) error {
 		return nil
 	}
 	return h.op(func() error { return h.ndb.CompleteRoot(ctx, tr.r.root) }, func() {
-		restored(tr.r.tree, tr.chunks, tr.address)
+		restored(tr.r.tree, tr.chunks, tr.at)
 		tr.complete = true
 	})
 }
