@@ -254,7 +254,7 @@ func (b *batch) Remove(ctx context.Context, address node.Address, position node.
 	if !validPosition(position) || address.Version >= b.address.Version || b.oldRoot.IsEmpty() {
 		return fmt.Errorf("%w: entry %s of version %s is none of the old root's", db.ErrMalformed, position, address)
 	}
-	if b.garbage.add(address, position); b.garbage.bytes < garbagePart {
+	if b.garbage.add(address, position); b.garbage.bytes() < garbagePart {
 		return nil
 	}
 	return b.flushGarbage(ctx)
@@ -307,7 +307,7 @@ func (b *batch) Commit(ctx context.Context, root node.Root, rootAddress node.Add
 	if err := b.runs.packRest(func(entries []entry, shared int) error { return b.putBlock(ctx, entries, shared) }); err != nil {
 		return err
 	}
-	if b.garbage.bytes > 0 {
+	if b.garbage.bytes() > 0 {
 		if err := b.flushGarbage(ctx); err != nil {
 			return err
 		}

@@ -2,6 +2,7 @@ package kvdb
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math/rand/v2"
 	"slices"
@@ -200,6 +201,21 @@ func TestSuccessor(t *testing.T) {
 			t.Errorf("successor(%q) = %q, want %q", c.prefix, got, c.want)
 		}
 	}
+}
+
+// dead names an entry that is not reached any more.
+type dead struct {
+	address  node.Address
+	position node.Position
+}
+
+// compareDead sorts by the keys that entries are stored under.
+func compareDead(a, b dead) int {
+	return cmp.Or(
+		cmp.Compare(a.address.Version, b.address.Version),
+		cmp.Compare(a.address.Candidate, b.address.Candidate),
+		a.position.Compare(b.position),
+	)
 }
 
 func TestGarbageLists(t *testing.T) {

@@ -11,52 +11,36 @@ import (
 // garbagePart is the size of what is gathered of a garbage list before it is stored, in bytes.
 const garbagePart = 1 << 20
 
-// dead names an entry that is not reached any more.
-type dead struct {
-	address  node.Address
-	position node.Position
-}
-
-// compareDead sorts by the keys that entries are stored under.
-func compareDead(a, b dead) int {
-	return cmp.Or(
-		cmp.Compare(a.address.Version, b.address.Version),
-		cmp.Compare(a.address.Candidate, b.address.Candidate),
-		a.position.Compare(b.position),
-	)
-}
-
 // garbageWriter gathers the part of a garbage list that is not stored yet. A part is sorted and delta
 // coded: for each address uvarint(list's version − its version) ‖ uvarint(candidate) ‖ uvarint(count),
 // then for each position uvarint(bytes shared with the one before) ‖ uvarint(length of the rest) ‖ rest.
 type garbageWriter struct {
 	version uint64
-	list    []dead
-	arena   arena
-	bytes   int
+	list    deadList
 	parts   uint32
 }
 
-func (g *garbageWriter) add(a node.Address, p node.Position) {
-	g.list = append(g.list, dead{a, g.arena.copy(p)})
-	g.bytes += 32 + len(p)
-}
+func (g *garbageWriter) add(a node.Address, p node.Position) { g.list.append(a, p) }
+
+// bytes is what was gathered, about.
+func (g *garbageWriter) bytes() int { return 2 * g.list.bytes() }
 
 // encode returns the value of the present part, and begins the next one.
 func (g *garbageWriter) encode(key []byte) []byte {
-	slices.SortFunc(g.list, compareDead)
-	var out []byte
-	for i := 0; i < len(g.list); {
-		a, n := g.list[i].address, i
-		for n < len(g.list) && g.list[n].address == a {
+	g.list.sort()
+	out := make([]byte, 0, len(g.list.positions)+64)
+	for i, n := 0, 0; i < len(g.list.entries); i = n {
+		address := g.list.entries[i].address
+		for n = i; n < len(g.list.entries) && g.list.entries[n].address == address; {
 			n++
 		}
+		a := g.list.addresses[address]
 		out = binary.AppendUvarint(out, g.version-a.Version)
 		out = binary.AppendUvarint(out, uint64(a.Candidate))
 		out = binary.AppendUvarint(out, uint64(n-i))
 		var before node.Position
-		for ; i < n; i++ {
-			p := g.list[i].position
+		for j := i; j < n; j++ {
+			p := g.list.position(&g.list.entries[j])
 			shared := sharedBytes(before, p)
 			out = binary.AppendUvarint(out, uint64(shared))
 			out = binary.AppendUvarint(out, uint64(len(p)-shared))
@@ -64,8 +48,7 @@ func (g *garbageWriter) encode(key []byte) []byte {
 			before = p
 		}
 	}
-	g.list, g.bytes = g.list[:0], 0
-	g.arena.reset()
+	g.list.reset()
 	g.parts++
 	return seal(key, out)
 }
@@ -90,9 +73,6 @@ type deadEntry struct {
 
 func (l *deadList) reset() {
 	l.entries, l.positions, l.addresses = l.entries[:0], l.positions[:0], l.addresses[:0]
-	if l.index == nil {
-		l.index = make(map[node.Address]uint32)
-	}
 	clear(l.index)
 }
 
@@ -122,7 +102,7 @@ func (l *deadList) upTo(i int, a node.Address, last node.Position) int {
 	return i
 }
 
-// sort sorts by the keys that entries are stored under.
+// sort sorts by the keys that entries are stored under. Nothing is added afterwards, before reset.
 func (l *deadList) sort() {
 	order := make([]uint32, len(l.addresses))
 	for i := range order {
@@ -152,23 +132,29 @@ func (l *deadList) sort() {
 	})
 }
 
+// append adds an entry.
+func (l *deadList) append(a node.Address, p node.Position) {
+	i, known := l.index[a]
+	if !known {
+		if l.index == nil {
+			l.index = make(map[node.Address]uint32)
+		}
+		i = uint32(len(l.addresses))
+		l.index[a], l.addresses = i, append(l.addresses, a)
+	}
+	var first [8]byte
+	copy(first[:], p)
+	l.entries = append(l.entries, deadEntry{binary.BigEndian.Uint64(first[:]), uint32(len(l.positions)), i})
+	l.positions = binary.LittleEndian.AppendUint16(l.positions, uint16(len(p)))
+	l.positions = append(l.positions, p...)
+}
+
 // add adds what a part of a garbage list of a version names; nothing where it is damaged.
 func (l *deadList) add(key, value []byte, version uint64) error {
 	entries, positions := len(l.entries), len(l.positions)
 	f, ok := unseal(key, value)
 	if ok {
-		ok = eachDead(&f, version, func(a node.Address, p node.Position) {
-			i, known := l.index[a]
-			if !known {
-				i = uint32(len(l.addresses))
-				l.index[a], l.addresses = i, append(l.addresses, a)
-			}
-			var first [8]byte
-			copy(first[:], p)
-			l.entries = append(l.entries, deadEntry{binary.BigEndian.Uint64(first[:]), uint32(len(l.positions)), i})
-			l.positions = binary.LittleEndian.AppendUint16(l.positions, uint16(len(p)))
-			l.positions = append(l.positions, p...)
-		})
+		ok = eachDead(&f, version, l.append)
 	}
 	if !ok {
 		l.entries, l.positions = l.entries[:entries], l.positions[:positions]

@@ -238,11 +238,12 @@ func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address
 	fs := newFinders(s, t)
 	defer func() { err = errors.Join(err, fs.close()) }()
 	bits := key.BitLength()
+	var p node.Position
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		p := node.NewPosition(key, depth)
+		p = node.AppendPosition(p[:0], key, depth)
 		f, err := fs.at(a)
 		if err != nil {
 			return nil, err
@@ -257,8 +258,11 @@ func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address
 			}
 			return nil, f.corrupted(p, "node is missing")
 		}
-		record = bytes.Clone(record)
-		path = append(path, db.Entry{Address: a, Position: p, Record: record})
+		both := make([]byte, len(p)+len(record)) // they come and go together
+		n := copy(both, p)
+		copy(both[n:], record)
+		record = both[n:]
+		path = append(path, db.Entry{Address: a, Position: node.Position(both[:n:n]), Record: record})
 		r, err := parse(record, a, p)
 		if err != nil {
 			return nil, err
