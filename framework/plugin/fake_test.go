@@ -496,7 +496,24 @@ func (d *fakeDB) Pins(context.Context) ([]db.PinInfo, error) {
 	return infos, nil
 }
 
-func (d *fakeDB) Prune(_ context.Context, version uint64) error {
+// prunesAtEnd is a version whose prune waits for its context's end, and writes how many pins it then sees to
+// a file.
+const prunesAtEnd = 7
+
+func (d *fakeDB) Prune(ctx context.Context, version uint64) error {
+	if version == prunesAtEnd {
+		d.running.Add(1)
+		defer d.running.Add(-1)
+		<-ctx.Done()
+		pins, _ := d.Pins(ctx)
+		for range 20 { // a pin that is released too early is, sooner or later
+			time.Sleep(10 * time.Millisecond)
+			if now, _ := d.Pins(ctx); len(now) < len(pins) {
+				pins = now
+			}
+		}
+		return os.WriteFile(filepath.Join(d.cfg.Dir, "pins"), fmt.Append(nil, len(pins)), 0o600)
+	}
 	if version != 3 {
 		return db.ErrNotEarliest
 	}

@@ -160,59 +160,14 @@ func newHistory(t testing.TB, ndb db.NodeDB, versions int) *history {
 	return h
 }
 
-// TestSupervisedConformance has the way over a supervisor change nothing of what the contract says.
+// TestSupervisedConformance has the way over a supervisor change nothing of what the contract says. All
+// databases are in one process, which nothing kills here.
 func TestSupervisedConformance(t *testing.T) {
-	backends := []string{"memory", "bbolt", "leveldb"}
-	if testing.Short() { // the way is the same for all
-		backends = backends[2:]
+	backend := "bbolt" // the way is the same for all
+	if testing.Short() {
+		backend = "memory"
 	}
-	for _, backend := range backends {
-		t.Run(backend, func(t *testing.T) {
-			t.Parallel()
-			dir := runDir(t)
-			conformance.Run(t, conformance.Harness{
-				Open: func(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
-					path, args, err := plugin.Builtin(backend)
-					if err != nil {
-						return nil, err
-					}
-					s, err := plugin.Supervise(ctx, plugin.LaunchConfig{Path: path, Args: args, Env: []string{quickRace}, RunDir: dir}, never)
-					if err != nil {
-						return nil, err
-					}
-					ndb, err := s.Open(ctx, cfg)
-					if err != nil {
-						return nil, errors.Join(err, s.Close(ctx))
-					}
-					return guarded{ndb, s}, nil
-				},
-				Crash: func(ndb db.NodeDB) error {
-					g, ok := ndb.(guarded)
-					if !ok {
-						return fmt.Errorf("a %T has no process", ndb)
-					}
-					if err := syscall.Kill(g.supervisor.PID(), syscall.SIGKILL); err != nil {
-						return err
-					}
-					if err := g.supervisor.Close(context.Background()); !errors.Is(err, db.ErrUnavailable) {
-						return fmt.Errorf("close of what was killed: %w", err)
-					}
-					return nil
-				},
-			})
-		})
-	}
-}
-
-// guarded is a database that has a supervised process for itself.
-type guarded struct {
-	db.NodeDB
-	supervisor *plugin.Supervisor
-}
-
-func (g guarded) Close(ctx context.Context) error {
-	err := g.NodeDB.Close(ctx)
-	return errors.Join(err, g.supervisor.Close(context.WithoutCancel(ctx)))
+	conformance.Run(t, conformance.Harness{Open: supervise(t, backend, never).Open})
 }
 
 // TestRestart kills the process of two databases, again and again: what was acknowledged is there, and
