@@ -101,6 +101,17 @@ func calls(root node.Root) []call {
 			return err
 		}},
 		{name: "Prune", changes: true, do: func(ctx context.Context, ndb db.NodeDB) error { return ndb.Prune(ctx, 1) }},
+		{name: "PruneBefore", changes: true, do: func(ctx context.Context, ndb db.NodeDB) error {
+			_, err := ndb.PruneBefore(ctx, 2)
+			return err
+		}},
+		{name: "CollectGarbage", changes: true, do: func(ctx context.Context, ndb db.NodeDB) error {
+			return ndb.CollectGarbage(ctx, nil)
+		}},
+		{name: "Check", do: func(ctx context.Context, ndb db.NodeDB) error {
+			_, err := ndb.Check(ctx, db.CheckOptions{})
+			return err
+		}},
 		{name: "StartMultipart", changes: true, do: func(ctx context.Context, ndb db.NodeDB) error {
 			return ndb.StartMultipart(ctx, root.Version+10)
 		}},

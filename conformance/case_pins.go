@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -150,4 +151,91 @@ func notPrunable(e *env) {
 	e.check(ndb.Prune(e.ctx, 2))
 	e.is("prune of the latest", ndb.Prune(e.ctx, 3), db.ErrCannotPruneLatestVersion)
 	e.readable(ndb, third)
+}
+
+func pruneBefore(e *env) {
+	ndb := e.open()
+	r := newRandom(31)
+	trees := map[uint64]*tree{}
+	t := empty(stateType, 6)
+	for v := uint64(7); v <= 40; v++ {
+		t = e.version(ndb, t, v, r.change(t.content, 15))
+		trees[v] = t
+	}
+	removes := func(below, want uint64) {
+		e.Helper()
+		removed, err := ndb.PruneBefore(e.ctx, below)
+		e.check(err)
+		if removed != want {
+			e.Errorf("PruneBefore(%d) removed %d versions, want %d", below, removed, want)
+		}
+	}
+	removes(0, 0)
+	removes(7, 0)
+	removes(8, 1)
+	removes(20, 12)
+	removes(15, 0)
+	e.versions(ndb, 20, 40)
+	_, err := ndb.HasRoot(e.ctx, trees[19].root)
+	e.is("a root that was pruned", err, db.ErrVersionPruned)
+
+	refused := func(what string, below uint64, want error) {
+		e.Helper()
+		_, err := ndb.PruneBefore(e.ctx, below)
+		e.is(what, err, want)
+		e.versions(ndb, 20, 40)
+	}
+	refused("prune of the latest with all others", 41, db.ErrCannotPruneLatestVersion)
+	pin := e.pin(ndb, 30, "a test")
+	refused("prune of a pinned version with others", 31, db.ErrVersionPinned)
+	e.check(ndb.StartMultipart(e.ctx, 50))
+	refused("prune during a multipart insert", 25, db.ErrMultipartInProgress)
+	e.check(ndb.AbortMultipart(e.ctx))
+	removes(30, 10)
+	e.readable(ndb, trees[30])
+	e.check(pin.Release(e.ctx))
+	removes(40, 10)
+	e.versions(ndb, 40, 40)
+	e.readable(ndb, trees[40])
+	if ndb.Info().Capabilities.Durable {
+		ndb = e.reopen(ndb)
+		e.versions(ndb, 40, 40)
+		e.readable(ndb, trees[40])
+	}
+}
+
+func collectGarbage(e *env) {
+	e.cfg.GarbageRate = -1 // only when asked
+	ndb := e.open()
+	r := newRandom(32)
+	t := empty(stateType, 0)
+	for v := uint64(1); v <= 60; v++ {
+		c := content{}
+		for i := range 20 {
+			c[fmt.Sprintf("key %d", i)] = fmt.Sprintf("%d %02000d", v, r.IntN(1000))
+		}
+		t = e.version(ndb, t, v, c)
+	}
+	_, err := ndb.PruneBefore(e.ctx, 60)
+	e.check(err)
+	collect := func() {
+		e.Helper()
+		last := int64(-1)
+		e.check(ndb.CollectGarbage(e.ctx, func(done, total int64) {
+			if done < last || done > total {
+				e.Errorf("progress of %d of %d after %d", done, total, last)
+			}
+			last = done
+		}))
+	}
+	collect()
+	e.readable(ndb, t)
+	collect() // nothing is due
+	e.check(ndb.Compact(e.ctx, nil))
+	after, err := ndb.Size(e.ctx)
+	e.check(err)
+	if after.Live > 1<<20 { // a version has 40 kB of values, 60 have 2.4 MB
+		e.Errorf("%d bytes are live after all but 40,000 were pruned", after.Live)
+	}
+	e.readable(ndb, e.version(ndb, t, 61, t.content.with("after", "all")))
 }

@@ -107,6 +107,8 @@ func Cases() []Case {
 		{"DB50/pins are not stored", pinsNotStored, durable},
 		{"DB51/prune", pruneVersions, anything},
 		{"DB51/what can't be pruned", notPrunable, anything},
+		{"DB52/all versions below one", pruneBefore, anything},
+		{"DB53/garbage is collected", collectGarbage, anything},
 
 		{"DB60/start", startMultipart, anything},
 		{"DB61/roots to restore", multipartRoots, anything},

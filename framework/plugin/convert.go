@@ -68,7 +68,8 @@ func toOpen(session []byte, handle uint64, dir string, cfg *db.Config) *pb.OpenR
 	return &pb.OpenRequest{
 		Session: session, Handle: handle, Dir: dir, Namespace: cfg.Namespace[:], ReadOnly: cfg.ReadOnly,
 		LockWaitNanos: int64(cfg.LockWait), MaxKeyBytes: int64(cfg.MaxKeyBytes), MaxValueBytes: int64(cfg.MaxValueBytes),
-		DiscardWriteLogs: cfg.DiscardWriteLogs, Settings: cfg.Settings,
+		DiscardWriteLogs: cfg.DiscardWriteLogs, Settings: cfg.Settings, Migrate: cfg.Migrate,
+		GarbageRate: cfg.GarbageRate, MemoryBytes: cfg.MemoryBytes,
 	}
 }
 
@@ -82,7 +83,8 @@ func fromOpen(r *pb.OpenRequest) (*db.Config, error) {
 	return &db.Config{
 		Dir: r.Dir, Namespace: common.Namespace(r.Namespace), ReadOnly: r.ReadOnly, LockWait: time.Duration(r.LockWaitNanos),
 		MaxKeyBytes: int(r.MaxKeyBytes), MaxValueBytes: int(r.MaxValueBytes),
-		DiscardWriteLogs: r.DiscardWriteLogs, Settings: r.Settings,
+		DiscardWriteLogs: r.DiscardWriteLogs, Settings: r.Settings, Migrate: r.Migrate,
+		GarbageRate: r.GarbageRate, MemoryBytes: r.MemoryBytes,
 	}, nil
 }
 
@@ -157,6 +159,47 @@ func fromMultipart(r *pb.MultipartResponse) (*db.Multipart, error) {
 		out.Roots = append(out.Roots, db.MultipartRoot{Root: root, Chunks: mr.Chunks, Tag: mr.Tag, Done: done, Complete: mr.Complete})
 	}
 	return out, nil
+}
+
+func toCorrupted(c *db.CorruptedError) *pb.ErrorCorrupted {
+	out := &pb.ErrorCorrupted{Version: c.Version, Reason: cutText(c.Reason)}
+	if c.Position != nil {
+		out.Position = c.Position
+	}
+	return out
+}
+
+func fromCorrupted(c *pb.ErrorCorrupted) *db.CorruptedError {
+	return &db.CorruptedError{Version: c.Version, Position: c.Position, Reason: c.Reason}
+}
+
+// maxReportBytes bounds the problems that a report is sent with: positions are up to 9 kB long.
+const maxReportBytes = 2 << 20
+
+func toReport(r *db.CheckReport) *pb.CheckReport {
+	out := &pb.CheckReport{
+		Versions: r.Versions, Roots: r.Roots, Records: r.Records, Bytes: r.Bytes, Nodes: r.Nodes, Entries: r.Entries,
+		Unreachable: r.Unreachable, Damaged: r.Damaged,
+	}
+	size := 0
+	for _, p := range r.Problems {
+		if size += 64 + len(p.Position) + len(p.Reason); size > maxReportBytes || len(out.Problems) == db.MaxProblems {
+			break
+		}
+		out.Problems = append(out.Problems, toCorrupted(p))
+	}
+	return out
+}
+
+func fromReport(r *pb.CheckReport) *db.CheckReport {
+	out := &db.CheckReport{
+		Versions: r.Versions, Roots: r.Roots, Records: r.Records, Bytes: r.Bytes, Nodes: r.Nodes, Entries: r.Entries,
+		Unreachable: r.Unreachable, Damaged: r.Damaged,
+	}
+	for _, p := range r.Problems {
+		out.Problems = append(out.Problems, fromCorrupted(p))
+	}
+	return out
 }
 
 // maxDone bounds how many indices of chunks are unpacked: two gigabytes of them would be no restore.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
+
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	pb "github.com/ckpt-project/ckpt/framework/plugin/proto"
@@ -163,27 +165,70 @@ func (d *database) Size(ctx context.Context) (db.Size, error) {
 	return db.Size{Live: r.GetLive(), File: r.GetFile()}, err
 }
 
+func (d *database) PruneBefore(ctx context.Context, version uint64) (uint64, error) {
+	r, err := ask(d, ctx, d.versionRequest(version), d.rpc.PruneBefore)
+	return r.GetRemoved(), err
+}
+
+func (d *database) CollectGarbage(ctx context.Context, progress func(done, total int64)) error {
+	return follow(d, ctx, d.request(), d.rpc.CollectGarbage, tell(progress))
+}
+
 func (d *database) Compact(ctx context.Context, progress func(done, total int64)) error {
+	return follow(d, ctx, d.request(), d.rpc.Compact, tell(progress))
+}
+
+func (d *database) Check(ctx context.Context, opts db.CheckOptions) (report *db.CheckReport, err error) {
+	progress := tell(opts.Progress)
+	request := &pb.CheckRequest{Handle: d.handle, Version: opts.Version}
+	err = follow(d, ctx, request, d.rpc.Check, func(event *pb.CheckEvent) {
+		if event.Progress != nil {
+			progress(event.Progress)
+		}
+		if event.Report != nil {
+			report = fromReport(event.Report)
+		}
+	})
+	if err == nil && report == nil {
+		err = fmt.Errorf("%w: a check that ended without a report", ErrProtocol)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return report, nil
+}
+
+// tell hands progress on to a function that may be nil.
+func tell(progress func(done, total int64)) func(*pb.Progress) {
+	return func(p *pb.Progress) {
+		if progress != nil {
+			progress(p.Done, p.Total)
+		}
+	}
+}
+
+// follow makes a call that is answered with events until it is done.
+func follow[Request, Event any](d *database, ctx context.Context, request Request,
+	method func(context.Context, Request, ...callOption) (grpc.ServerStreamingClient[Event], error), event func(*Event),
+) error {
 	if err := d.usable(ctx); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := d.rpc.Compact(ctx, d.request())
+	stream, err := method(ctx, request)
 	if err != nil {
 		return d.failure(ctx, err)
 	}
 	for {
-		r, err := stream.Recv()
+		e, err := stream.Recv()
 		if stderrors.Is(err, io.EOF) {
 			return nil
 		}
 		if err != nil {
 			return d.failure(ctx, err)
 		}
-		if progress != nil {
-			progress(r.Done, r.Total)
-		}
+		event(e)
 	}
 }
 

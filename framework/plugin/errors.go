@@ -52,9 +52,9 @@ func toStatus(err error) error {
 	}
 	var corrupted *db.CorruptedError
 	if errors.As(err, &corrupted) {
-		detail.Corrupted = &pb.ErrorCorrupted{Version: corrupted.Version, Reason: cutText(corrupted.Reason)}
-		if corrupted.Position != nil && len(corrupted.Position) <= maxErrorText {
-			detail.Corrupted.Position = corrupted.Position
+		detail.Corrupted = toCorrupted(corrupted)
+		if len(corrupted.Position) > maxErrorText { // a status travels in a header
+			detail.Corrupted.Position = nil
 		}
 	}
 	var errno syscall.Errno
@@ -134,7 +134,7 @@ func (e *remoteError) Unwrap() []error { return e.is }
 func fromDetail(text string, detail *pb.ErrorDetail) error {
 	e := &remoteError{text: text}
 	if c := detail.Corrupted; c != nil {
-		e.is = append(e.is, &db.CorruptedError{Version: c.Version, Position: c.Position, Reason: c.Reason})
+		e.is = append(e.is, fromCorrupted(c))
 	}
 	for _, identity := range detail.Identities {
 		if err := errors.FromCode(identity.Module, identity.Code, identity.Text); err != nil {

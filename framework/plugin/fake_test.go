@@ -520,6 +520,31 @@ func (d *fakeDB) Prune(ctx context.Context, version uint64) error {
 	return nil
 }
 
+func (d *fakeDB) PruneBefore(_ context.Context, version uint64) (uint64, error) {
+	if version != 3 {
+		return 0, db.ErrVersionPinned
+	}
+	return 2, nil
+}
+
+func (d *fakeDB) CollectGarbage(_ context.Context, progress func(done, total int64)) error {
+	progress(0, 7)
+	progress(7, 7)
+	return nil
+}
+
+// Check finds what the request asks for.
+func (d *fakeDB) Check(_ context.Context, opts db.CheckOptions) (*db.CheckReport, error) {
+	if opts.Version == nil {
+		return nil, db.ErrUnsupported
+	}
+	opts.Progress(1, 1)
+	return &db.CheckReport{
+		Versions: *opts.Version, Roots: 2, Records: 3, Bytes: 4, Nodes: 5, Entries: 6, Unreachable: 7, Damaged: 8,
+		Problems: []*db.CorruptedError{{Version: 9, Position: node.RootPosition(), Reason: "a node"}, {Version: 10, Reason: "a list"}},
+	}, nil
+}
+
 func (d *fakeDB) StartMultipart(_ context.Context, version uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

@@ -67,6 +67,32 @@ func TestControl(t *testing.T) {
 	if err := ndb.Prune(ctx, 4); !errors.Is(err, db.ErrNotEarliest) {
 		t.Error("prune another:", err)
 	}
+	if n, err := ndb.PruneBefore(ctx, 3); n != 2 || err != nil {
+		t.Error("prune before:", n, err)
+	}
+	if n, err := ndb.PruneBefore(ctx, 4); n != 0 || !errors.Is(err, db.ErrVersionPinned) {
+		t.Error("prune before another:", n, err)
+	}
+	var collected [][2]int64
+	if err := ndb.CollectGarbage(ctx, func(done, total int64) { collected = append(collected, [2]int64{done, total}) }); err != nil ||
+		len(collected) == 0 || collected[len(collected)-1] != [2]int64{7, 7} {
+		t.Error("collect:", err, collected)
+	}
+	if err := ndb.CollectGarbage(ctx, nil); err != nil {
+		t.Error("collect without progress:", err)
+	}
+	if r, err := ndb.Check(ctx, db.CheckOptions{}); r != nil || !errors.Is(err, db.ErrUnsupported) {
+		t.Error("check of everything:", r, err)
+	}
+	version, told := uint64(1), false
+	report, err := ndb.Check(ctx, db.CheckOptions{Version: &version, Progress: func(done, total int64) { told = true }})
+	want := &db.CheckReport{
+		Versions: 1, Roots: 2, Records: 3, Bytes: 4, Nodes: 5, Entries: 6, Unreachable: 7, Damaged: 8,
+		Problems: []*db.CorruptedError{{Version: 9, Position: node.RootPosition(), Reason: "a node"}, {Version: 10, Reason: "a list"}},
+	}
+	if err != nil || !told || !reflect.DeepEqual(report, want) {
+		t.Errorf("check: %+v (%v), want %+v; progress told: %v", report, err, want, told)
+	}
 	if err := ndb.CompleteRoot(ctx, fakeRoot(1, "complete")); err != nil {
 		t.Error("complete:", err)
 	}

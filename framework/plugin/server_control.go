@@ -135,20 +135,54 @@ func (s *service) Sync(ctx context.Context, r *pb.HandleRequest) (*pb.Empty, err
 	return s.run(ctx, r.Handle, "Sync", func(ctx context.Context, ndb db.NodeDB) error { return ndb.Sync(ctx) })
 }
 
-// progressInterval is how often Compact's progress is sent at most.
+func (s *service) PruneBefore(ctx context.Context, r *pb.VersionRequest) (*pb.PruneBeforeResponse, error) {
+	return with(s, ctx, r.Handle, "PruneBefore", func(ctx context.Context, ndb db.NodeDB) (*pb.PruneBeforeResponse, error) {
+		removed, err := ndb.PruneBefore(ctx, r.Version)
+		return &pb.PruneBeforeResponse{Removed: removed}, err
+	})
+}
+
+// progressInterval is how often progress is sent at most.
 const progressInterval = 50 * time.Millisecond
 
+// telling returns a function that sends progress, not more often than need be.
+func telling(send func(*pb.Progress) error) func(done, total int64) {
+	var sent time.Time
+	return func(done, total int64) {
+		if now := time.Now(); done >= total || now.Sub(sent) >= progressInterval {
+			sent = now
+			// A stream that is broken ends the call's context; there is nothing else to do here.
+			_ = send(&pb.Progress{Done: done, Total: total})
+		}
+	}
+}
+
+// CollectGarbage sends the progress as it goes, and its end as the stream's.
+func (s *service) CollectGarbage(r *pb.HandleRequest, stream grpc.ServerStreamingServer[pb.Progress]) error {
+	_, err := s.run(stream.Context(), r.Handle, "CollectGarbage", func(ctx context.Context, ndb db.NodeDB) error {
+		return ndb.CollectGarbage(ctx, telling(stream.Send))
+	})
+	return err
+}
+
 // Compact sends the progress as it goes, and its end as the stream's.
-func (s *service) Compact(r *pb.HandleRequest, stream grpc.ServerStreamingServer[pb.CompactProgress]) error {
+func (s *service) Compact(r *pb.HandleRequest, stream grpc.ServerStreamingServer[pb.Progress]) error {
 	_, err := s.run(stream.Context(), r.Handle, "Compact", func(ctx context.Context, ndb db.NodeDB) error {
-		var sent time.Time
-		return ndb.Compact(ctx, func(done, total int64) {
-			if now := time.Now(); done >= total || now.Sub(sent) >= progressInterval {
-				sent = now
-				// A stream that is broken ends ctx, and so the compaction; there is nothing else to do here.
-				_ = stream.Send(&pb.CompactProgress{Done: done, Total: total})
-			}
-		})
+		return ndb.Compact(ctx, telling(stream.Send))
+	})
+	return err
+}
+
+// Check sends the progress as it goes, and the report at the end.
+func (s *service) Check(r *pb.CheckRequest, stream grpc.ServerStreamingServer[pb.CheckEvent]) error {
+	_, err := s.run(stream.Context(), r.Handle, "Check", func(ctx context.Context, ndb db.NodeDB) error {
+		report, err := ndb.Check(ctx, db.CheckOptions{Version: r.Version, Progress: telling(func(p *pb.Progress) error {
+			return stream.Send(&pb.CheckEvent{Progress: p})
+		})})
+		if err != nil {
+			return err
+		}
+		return stream.Send(&pb.CheckEvent{Report: toReport(report)})
 	})
 	return err
 }

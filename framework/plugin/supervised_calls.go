@@ -113,6 +113,14 @@ func (d *supervised) Prune(ctx context.Context, version uint64) error {
 	return d.run(ctx, func(ndb db.NodeDB) error { return ndb.Prune(ctx, version) })
 }
 
+func (d *supervised) PruneBefore(ctx context.Context, version uint64) (uint64, error) {
+	return get(d, ctx, func(ndb db.NodeDB) (uint64, error) { return ndb.PruneBefore(ctx, version) })
+}
+
+func (d *supervised) CollectGarbage(ctx context.Context, progress func(done, total int64)) error {
+	return d.run(ctx, func(ndb db.NodeDB) error { return ndb.CollectGarbage(ctx, progress) })
+}
+
 func (d *supervised) StartMultipart(ctx context.Context, version uint64) error {
 	return d.run(ctx, func(ndb db.NodeDB) error { return ndb.StartMultipart(ctx, version) })
 }
@@ -143,6 +151,10 @@ func (d *supervised) Size(ctx context.Context) (db.Size, error) {
 
 func (d *supervised) Compact(ctx context.Context, progress func(done, total int64)) error {
 	return d.run(ctx, func(ndb db.NodeDB) error { return ndb.Compact(ctx, progress) })
+}
+
+func (d *supervised) Check(ctx context.Context, opts db.CheckOptions) (*db.CheckReport, error) {
+	return get(d, ctx, func(ndb db.NodeDB) (*db.CheckReport, error) { return ndb.Check(ctx, opts) })
 }
 
 func (d *supervised) Sync(ctx context.Context) error {

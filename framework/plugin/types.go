@@ -14,7 +14,7 @@ const (
 	// protocolVersion is the version of the wire that the handshake agrees on; protocolMinor counts what
 	// was added to it since.
 	protocolVersion = 1
-	protocolMinor   = 0
+	protocolMinor   = 1
 
 	// maxMessageBytes bounds a message in either direction. Data goes in frames of at most 1 MiB; the
 	// largest control message is AddMultipartRoot or Multipart with a checkpoint's metadata as the tag: 32

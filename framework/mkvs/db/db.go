@@ -41,6 +41,13 @@ type Config struct {
 	// such a database is refused with ErrFormatVersion. It can be broken off, and goes on with the next
 	// open that asks for it.
 	Migrate bool
+	// GarbageRate is how many bytes a second the background work that frees the space of pruned versions
+	// reads and writes, together; when garbage piles up it goes faster. 0 means DefaultGarbageRate, a
+	// negative number that there is no such work: CollectGarbage alone frees space.
+	GarbageRate int64
+	// MemoryBytes bounds what a walk, a check and the freeing of space hold in memory, each, beside one
+	// record; 0 means DefaultMemoryBytes. Less than MinMemoryBytes is refused with ErrBadSettings.
+	MemoryBytes int64
 	// Settings are the backend's own settings, a JSON object, or nil. A backend refuses what it does not
 	// know with ErrBadSettings.
 	Settings []byte
@@ -55,6 +62,11 @@ const (
 	DefaultMaxValueBytes = 64 << 20
 	// DefaultEmbedBytes is the length of encoding up to which leaves are embedded in their parents.
 	DefaultEmbedBytes = 512
+	// DefaultGarbageRate leaves most of a disk to others, and keeps up with a dozen versions of a thousand
+	// changes a second.
+	DefaultGarbageRate = 64 << 20
+	DefaultMemoryBytes = 32 << 20
+	MinMemoryBytes     = 1 << 20
 )
 
 // Info is what a database says of itself. It does not change while the database is open.
@@ -132,6 +144,11 @@ type NodeDB interface {
 	Pins(ctx context.Context) ([]PinInfo, error)
 	// Prune removes the earliest version: DB51.
 	Prune(ctx context.Context, version uint64) error
+	// PruneBefore removes all versions below one, and says how many there were: DB52.
+	PruneBefore(ctx context.Context, version uint64) (removed uint64, err error)
+	// CollectGarbage frees the space of pruned versions: DB53. It calls progress, which may be nil, with
+	// the pruned versions whose space is free and with those that were due when it began.
+	CollectGarbage(ctx context.Context, progress func(done, total int64)) error
 
 	// StartMultipart opens a multipart insert: DB60.
 	StartMultipart(ctx context.Context, version uint64) error
@@ -152,6 +169,8 @@ type NodeDB interface {
 	Size(ctx context.Context) (Size, error)
 	// Compact gives unused space back; progress may be nil.
 	Compact(ctx context.Context, progress func(done, total int64)) error
+	// Check compares what is stored with itself: DB72.
+	Check(ctx context.Context, opts CheckOptions) (*CheckReport, error)
 	// Sync makes everything that was committed safe from a loss of power.
 	Sync(ctx context.Context) error
 	// Close closes the database: DB71. ctx bounds how long it may take.
@@ -230,3 +249,40 @@ type Size struct {
 	// File is what the database's files take.
 	File int64
 }
+
+// CheckOptions says what Check looks at.
+type CheckOptions struct {
+	// Version is the version whose roots' trees are checked, whole; nil means everything that is stored.
+	Version *uint64
+	// Progress is called with the work done and to do, in a unit of the database's own; it may be nil.
+	Progress func(done, total int64)
+}
+
+// CheckReport is what Check has found.
+type CheckReport struct {
+	// Versions and Roots count the versions and roots that were gone through, Records the stored records
+	// that were read, Bytes what these take.
+	Versions, Roots, Records, Bytes uint64
+	// Nodes counts the nodes whose hash was compared, leaves within their parents' records included, and
+	// Entries the keys among them. A node that versions share counts once, except where one version was
+	// asked for.
+	Nodes, Entries uint64
+	// Unreachable counts stored nodes that no root reaches and no pruning will free.
+	Unreachable uint64
+	// Damaged counts the places where something is wrong; Problems are the first MaxProblems of them.
+	Damaged  uint64
+	Problems []*CorruptedError
+}
+
+// MaxProblems bounds how many problems a report names.
+const MaxProblems = 1000
+
+// Add notes a problem.
+func (r *CheckReport) Add(p *CorruptedError) {
+	if r.Damaged++; len(r.Problems) < MaxProblems {
+		r.Problems = append(r.Problems, p)
+	}
+}
+
+// OK says whether nothing is wrong.
+func (r *CheckReport) OK() bool { return r.Damaged == 0 && r.Unreachable == 0 }

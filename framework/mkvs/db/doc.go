@@ -110,8 +110,16 @@
 //	     finalized with ErrNotFinalized or ErrVersionNotFound. Pins are seen by Pins and not stored.
 //	DB51 Prune removes the earliest version: another is ErrNotEarliest, the latest
 //	     ErrCannotPruneLatestVersion, a pinned one ErrVersionPinned; while a multipart insert is open,
-//	     ErrMultipartInProgress. When it returns the version can't be asked for any more, for good. Its
-//	     space may be freed later. The cost is that of what is freed.
+//	     ErrMultipartInProgress. When it returns the version can't be asked for any more, for good, also
+//	     after a loss of power. Its space is freed later, and costs what is freed, however many versions
+//	     are kept. A version that is damaged can be pruned like any other.
+//	DB52 PruneBefore removes all versions below one, in one atomic step: the first finalized version that
+//	     is not below it becomes the earliest. It is refused as Prune is, and then has removed nothing: a
+//	     version above the latest is ErrCannotPruneLatestVersion. It says how many finalized versions have
+//	     gone; where there are none to remove, that is no error.
+//	DB53 A database frees the space of pruned versions by itself, in the background, at no more than
+//	     Config's GarbageRate as long as that keeps up. CollectGarbage frees all that is due, and returns
+//	     when it is done. Broken off anywhere, either goes on where it was, also in another process.
 //
 // # Multipart inserts
 //
@@ -149,4 +157,8 @@
 //	     ErrWriteLogNotFound where they were not kept.
 //	DB71 Size, Compact and Sync do what kv.Store's do. Close makes everything safe and gives up all
 //	     files and locks before it returns; pins, batches and walks end.
+//	DB72 Check reads what is stored and compares it with itself: every record's checksum and form, every
+//	     node's hash with what its parent says, that no node is missing, and that none is stored which
+//	     nothing reaches. What it finds is in its report; its error says only that it could not look. It
+//	     changes nothing, and memory does not grow with what is stored (Config's MemoryBytes).
 package db

@@ -271,6 +271,9 @@ type OpenRequest struct {
 	Settings         []byte                 `protobuf:"bytes,9,opt,name=settings,proto3,oneof" json:"settings,omitempty"`
 	// What the database is called from now on: a random number that is not 0.
 	Handle        uint64 `protobuf:"varint,10,opt,name=handle,proto3" json:"handle,omitempty"`
+	Migrate       bool   `protobuf:"varint,11,opt,name=migrate,proto3" json:"migrate,omitempty"`
+	GarbageRate   int64  `protobuf:"varint,12,opt,name=garbage_rate,json=garbageRate,proto3" json:"garbage_rate,omitempty"`
+	MemoryBytes   int64  `protobuf:"varint,13,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -371,6 +374,27 @@ func (x *OpenRequest) GetSettings() []byte {
 func (x *OpenRequest) GetHandle() uint64 {
 	if x != nil {
 		return x.Handle
+	}
+	return 0
+}
+
+func (x *OpenRequest) GetMigrate() bool {
+	if x != nil {
+		return x.Migrate
+	}
+	return false
+}
+
+func (x *OpenRequest) GetGarbageRate() int64 {
+	if x != nil {
+		return x.GarbageRate
+	}
+	return 0
+}
+
+func (x *OpenRequest) GetMemoryBytes() int64 {
+	if x != nil {
+		return x.MemoryBytes
 	}
 	return 0
 }
@@ -1853,7 +1877,7 @@ func (x *SizeResponse) GetFile() int64 {
 	return 0
 }
 
-type CompactProgress struct {
+type Progress struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Done          int64                  `protobuf:"varint,1,opt,name=done,proto3" json:"done,omitempty"`
 	Total         int64                  `protobuf:"varint,2,opt,name=total,proto3" json:"total,omitempty"`
@@ -1861,20 +1885,20 @@ type CompactProgress struct {
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *CompactProgress) Reset() {
-	*x = CompactProgress{}
+func (x *Progress) Reset() {
+	*x = Progress{}
 	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *CompactProgress) String() string {
+func (x *Progress) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*CompactProgress) ProtoMessage() {}
+func (*Progress) ProtoMessage() {}
 
-func (x *CompactProgress) ProtoReflect() protoreflect.Message {
+func (x *Progress) ProtoReflect() protoreflect.Message {
 	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
@@ -1886,23 +1910,279 @@ func (x *CompactProgress) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use CompactProgress.ProtoReflect.Descriptor instead.
-func (*CompactProgress) Descriptor() ([]byte, []int) {
+// Deprecated: Use Progress.ProtoReflect.Descriptor instead.
+func (*Progress) Descriptor() ([]byte, []int) {
 	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{30}
 }
 
-func (x *CompactProgress) GetDone() int64 {
+func (x *Progress) GetDone() int64 {
 	if x != nil {
 		return x.Done
 	}
 	return 0
 }
 
-func (x *CompactProgress) GetTotal() int64 {
+func (x *Progress) GetTotal() int64 {
 	if x != nil {
 		return x.Total
 	}
 	return 0
+}
+
+type PruneBeforeResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Removed       uint64                 `protobuf:"varint,1,opt,name=removed,proto3" json:"removed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PruneBeforeResponse) Reset() {
+	*x = PruneBeforeResponse{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PruneBeforeResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PruneBeforeResponse) ProtoMessage() {}
+
+func (x *PruneBeforeResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PruneBeforeResponse.ProtoReflect.Descriptor instead.
+func (*PruneBeforeResponse) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{31}
+}
+
+func (x *PruneBeforeResponse) GetRemoved() uint64 {
+	if x != nil {
+		return x.Removed
+	}
+	return 0
+}
+
+type CheckRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
+	Version       *uint64                `protobuf:"varint,2,opt,name=version,proto3,oneof" json:"version,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckRequest) Reset() {
+	*x = CheckRequest{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckRequest) ProtoMessage() {}
+
+func (x *CheckRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
+func (*CheckRequest) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{32}
+}
+
+func (x *CheckRequest) GetHandle() uint64 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *CheckRequest) GetVersion() uint64 {
+	if x != nil && x.Version != nil {
+		return *x.Version
+	}
+	return 0
+}
+
+type CheckEvent struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Progress      *Progress              `protobuf:"bytes,1,opt,name=progress,proto3" json:"progress,omitempty"`
+	Report        *CheckReport           `protobuf:"bytes,2,opt,name=report,proto3" json:"report,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckEvent) Reset() {
+	*x = CheckEvent{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckEvent) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckEvent) ProtoMessage() {}
+
+func (x *CheckEvent) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
+func (*CheckEvent) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{33}
+}
+
+func (x *CheckEvent) GetProgress() *Progress {
+	if x != nil {
+		return x.Progress
+	}
+	return nil
+}
+
+func (x *CheckEvent) GetReport() *CheckReport {
+	if x != nil {
+		return x.Report
+	}
+	return nil
+}
+
+type CheckReport struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Versions      uint64                 `protobuf:"varint,1,opt,name=versions,proto3" json:"versions,omitempty"`
+	Roots         uint64                 `protobuf:"varint,2,opt,name=roots,proto3" json:"roots,omitempty"`
+	Records       uint64                 `protobuf:"varint,3,opt,name=records,proto3" json:"records,omitempty"`
+	Bytes         uint64                 `protobuf:"varint,4,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	Nodes         uint64                 `protobuf:"varint,5,opt,name=nodes,proto3" json:"nodes,omitempty"`
+	Entries       uint64                 `protobuf:"varint,6,opt,name=entries,proto3" json:"entries,omitempty"`
+	Unreachable   uint64                 `protobuf:"varint,7,opt,name=unreachable,proto3" json:"unreachable,omitempty"`
+	Damaged       uint64                 `protobuf:"varint,8,opt,name=damaged,proto3" json:"damaged,omitempty"`
+	Problems      []*ErrorCorrupted      `protobuf:"bytes,9,rep,name=problems,proto3" json:"problems,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CheckReport) Reset() {
+	*x = CheckReport{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CheckReport) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CheckReport) ProtoMessage() {}
+
+func (x *CheckReport) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CheckReport.ProtoReflect.Descriptor instead.
+func (*CheckReport) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{34}
+}
+
+func (x *CheckReport) GetVersions() uint64 {
+	if x != nil {
+		return x.Versions
+	}
+	return 0
+}
+
+func (x *CheckReport) GetRoots() uint64 {
+	if x != nil {
+		return x.Roots
+	}
+	return 0
+}
+
+func (x *CheckReport) GetRecords() uint64 {
+	if x != nil {
+		return x.Records
+	}
+	return 0
+}
+
+func (x *CheckReport) GetBytes() uint64 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *CheckReport) GetNodes() uint64 {
+	if x != nil {
+		return x.Nodes
+	}
+	return 0
+}
+
+func (x *CheckReport) GetEntries() uint64 {
+	if x != nil {
+		return x.Entries
+	}
+	return 0
+}
+
+func (x *CheckReport) GetUnreachable() uint64 {
+	if x != nil {
+		return x.Unreachable
+	}
+	return 0
+}
+
+func (x *CheckReport) GetDamaged() uint64 {
+	if x != nil {
+		return x.Damaged
+	}
+	return 0
+}
+
+func (x *CheckReport) GetProblems() []*ErrorCorrupted {
+	if x != nil {
+		return x.Problems
+	}
+	return nil
 }
 
 // ErrorDetail keeps what an error is. Its text is the status' message.
@@ -1923,7 +2203,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1935,7 +2215,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1948,7 +2228,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{31}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *ErrorDetail) GetIdentities() []*ErrorIdentity {
@@ -2004,7 +2284,7 @@ type ErrorIdentity struct {
 
 func (x *ErrorIdentity) Reset() {
 	*x = ErrorIdentity{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2016,7 +2296,7 @@ func (x *ErrorIdentity) String() string {
 func (*ErrorIdentity) ProtoMessage() {}
 
 func (x *ErrorIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2029,7 +2309,7 @@ func (x *ErrorIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorIdentity.ProtoReflect.Descriptor instead.
 func (*ErrorIdentity) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{32}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *ErrorIdentity) GetModule() string {
@@ -2064,7 +2344,7 @@ type ErrorCorrupted struct {
 
 func (x *ErrorCorrupted) Reset() {
 	*x = ErrorCorrupted{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2076,7 +2356,7 @@ func (x *ErrorCorrupted) String() string {
 func (*ErrorCorrupted) ProtoMessage() {}
 
 func (x *ErrorCorrupted) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2089,7 +2369,7 @@ func (x *ErrorCorrupted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCorrupted.ProtoReflect.Descriptor instead.
 func (*ErrorCorrupted) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{33}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ErrorCorrupted) GetVersion() uint64 {
@@ -2127,7 +2407,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05minor\x18\x02 \x01(\rR\x05minor\x12\x18\n" +
 	"\abackend\x18\x03 \x01(\tR\abackend\x12'\n" +
-	"\x0fbackend_version\x18\x04 \x01(\tR\x0ebackendVersion\"\xdc\x02\n" +
+	"\x0fbackend_version\x18\x04 \x01(\tR\x0ebackendVersion\"\xbc\x03\n" +
 	"\vOpenRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x1c\n" +
@@ -2139,7 +2419,10 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\x12discard_write_logs\x18\b \x01(\bR\x10discardWriteLogs\x12\x1f\n" +
 	"\bsettings\x18\t \x01(\fH\x00R\bsettings\x88\x01\x01\x12\x16\n" +
 	"\x06handle\x18\n" +
-	" \x01(\x04R\x06handleB\v\n" +
+	" \x01(\x04R\x06handle\x12\x18\n" +
+	"\amigrate\x18\v \x01(\bR\amigrate\x12!\n" +
+	"\fgarbage_rate\x18\f \x01(\x03R\vgarbageRate\x12!\n" +
+	"\fmemory_bytes\x18\r \x01(\x03R\vmemoryBytesB\v\n" +
 	"\t_settings\"\xcc\x02\n" +
 	"\fOpenResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12'\n" +
@@ -2243,10 +2526,31 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\x04sync\x18\x01 \x01(\bR\x04sync\"6\n" +
 	"\fSizeResponse\x12\x12\n" +
 	"\x04live\x18\x01 \x01(\x03R\x04live\x12\x12\n" +
-	"\x04file\x18\x02 \x01(\x03R\x04file\";\n" +
-	"\x0fCompactProgress\x12\x12\n" +
+	"\x04file\x18\x02 \x01(\x03R\x04file\"4\n" +
+	"\bProgress\x12\x12\n" +
 	"\x04done\x18\x01 \x01(\x03R\x04done\x12\x14\n" +
-	"\x05total\x18\x02 \x01(\x03R\x05total\"\xf9\x01\n" +
+	"\x05total\x18\x02 \x01(\x03R\x05total\"/\n" +
+	"\x13PruneBeforeResponse\x12\x18\n" +
+	"\aremoved\x18\x01 \x01(\x04R\aremoved\"Q\n" +
+	"\fCheckRequest\x12\x16\n" +
+	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12\x1d\n" +
+	"\aversion\x18\x02 \x01(\x04H\x00R\aversion\x88\x01\x01B\n" +
+	"\n" +
+	"\b_version\"w\n" +
+	"\n" +
+	"CheckEvent\x124\n" +
+	"\bprogress\x18\x01 \x01(\v2\x18.ckpt.plugin.v1.ProgressR\bprogress\x123\n" +
+	"\x06report\x18\x02 \x01(\v2\x1b.ckpt.plugin.v1.CheckReportR\x06report\"\x97\x02\n" +
+	"\vCheckReport\x12\x1a\n" +
+	"\bversions\x18\x01 \x01(\x04R\bversions\x12\x14\n" +
+	"\x05roots\x18\x02 \x01(\x04R\x05roots\x12\x18\n" +
+	"\arecords\x18\x03 \x01(\x04R\arecords\x12\x14\n" +
+	"\x05bytes\x18\x04 \x01(\x04R\x05bytes\x12\x14\n" +
+	"\x05nodes\x18\x05 \x01(\x04R\x05nodes\x12\x18\n" +
+	"\aentries\x18\x06 \x01(\x04R\aentries\x12 \n" +
+	"\vunreachable\x18\a \x01(\x04R\vunreachable\x12\x18\n" +
+	"\adamaged\x18\b \x01(\x04R\adamaged\x12:\n" +
+	"\bproblems\x18\t \x03(\v2\x1e.ckpt.plugin.v1.ErrorCorruptedR\bproblems\"\xf9\x01\n" +
 	"\vErrorDetail\x12=\n" +
 	"\n" +
 	"identities\x18\x01 \x03(\v2\x1d.ckpt.plugin.v1.ErrorIdentityR\n" +
@@ -2264,7 +2568,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1f\n" +
 	"\bposition\x18\x02 \x01(\fH\x00R\bposition\x88\x01\x01\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reasonB\v\n" +
-	"\t_position2\x84\x0f\n" +
+	"\t_position2\xe3\x10\n" +
 	"\x06NodeDB\x12I\n" +
 	"\aSession\x12\x1e.ckpt.plugin.v1.SessionRequest\x1a\x1c.ckpt.plugin.v1.SessionEvent0\x01\x12A\n" +
 	"\x04Open\x12\x1b.ckpt.plugin.v1.OpenRequest\x1a\x1c.ckpt.plugin.v1.OpenResponse\x12=\n" +
@@ -2283,7 +2587,9 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\bFinalize\x12\x1f.ckpt.plugin.v1.FinalizeRequest\x1a\x15.ckpt.plugin.v1.Empty\x12<\n" +
 	"\x03Pin\x12\x1a.ckpt.plugin.v1.PinRequest\x1a\x15.ckpt.plugin.v1.Empty(\x010\x01\x12C\n" +
 	"\x04Pins\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x1c.ckpt.plugin.v1.PinsResponse\x12>\n" +
-	"\x05Prune\x12\x1e.ckpt.plugin.v1.VersionRequest\x1a\x15.ckpt.plugin.v1.Empty\x12G\n" +
+	"\x05Prune\x12\x1e.ckpt.plugin.v1.VersionRequest\x1a\x15.ckpt.plugin.v1.Empty\x12R\n" +
+	"\vPruneBefore\x12\x1e.ckpt.plugin.v1.VersionRequest\x1a#.ckpt.plugin.v1.PruneBeforeResponse\x12K\n" +
+	"\x0eCollectGarbage\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x18.ckpt.plugin.v1.Progress0\x01\x12G\n" +
 	"\x0eStartMultipart\x12\x1e.ckpt.plugin.v1.VersionRequest\x1a\x15.ckpt.plugin.v1.Empty\x12M\n" +
 	"\tMultipart\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a!.ckpt.plugin.v1.MultipartResponse\x12R\n" +
 	"\x10AddMultipartRoot\x12'.ckpt.plugin.v1.AddMultipartRootRequest\x1a\x15.ckpt.plugin.v1.Empty\x12>\n" +
@@ -2292,8 +2598,9 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\fCompleteRoot\x12\x1b.ckpt.plugin.v1.RootRequest\x1a\x15.ckpt.plugin.v1.Empty\x12?\n" +
 	"\tAbortRoot\x12\x1b.ckpt.plugin.v1.RootRequest\x1a\x15.ckpt.plugin.v1.Empty\x12F\n" +
 	"\x0eAbortMultipart\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x15.ckpt.plugin.v1.Empty\x12C\n" +
-	"\x04Size\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x1c.ckpt.plugin.v1.SizeResponse\x12K\n" +
-	"\aCompact\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x1f.ckpt.plugin.v1.CompactProgress0\x01\x12<\n" +
+	"\x04Size\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x1c.ckpt.plugin.v1.SizeResponse\x12D\n" +
+	"\aCompact\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x18.ckpt.plugin.v1.Progress0\x01\x12C\n" +
+	"\x05Check\x12\x1c.ckpt.plugin.v1.CheckRequest\x1a\x1a.ckpt.plugin.v1.CheckEvent0\x01\x12<\n" +
 	"\x04Sync\x12\x1d.ckpt.plugin.v1.HandleRequest\x1a\x15.ckpt.plugin.v1.EmptyB5Z3github.com/ckpt-project/ckpt/framework/plugin/protob\x06proto3"
 
 var (
@@ -2308,7 +2615,7 @@ func file_framework_plugin_proto_nodedb_proto_rawDescGZIP() []byte {
 	return file_framework_plugin_proto_nodedb_proto_rawDescData
 }
 
-var file_framework_plugin_proto_nodedb_proto_msgTypes = make([]protoimpl.MessageInfo, 34)
+var file_framework_plugin_proto_nodedb_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_framework_plugin_proto_nodedb_proto_goTypes = []any{
 	(*Empty)(nil),                   // 0: ckpt.plugin.v1.Empty
 	(*Frame)(nil),                   // 1: ckpt.plugin.v1.Frame
@@ -2340,10 +2647,14 @@ var file_framework_plugin_proto_nodedb_proto_goTypes = []any{
 	(*BeginChunk)(nil),              // 27: ckpt.plugin.v1.BeginChunk
 	(*CommitChunk)(nil),             // 28: ckpt.plugin.v1.CommitChunk
 	(*SizeResponse)(nil),            // 29: ckpt.plugin.v1.SizeResponse
-	(*CompactProgress)(nil),         // 30: ckpt.plugin.v1.CompactProgress
-	(*ErrorDetail)(nil),             // 31: ckpt.plugin.v1.ErrorDetail
-	(*ErrorIdentity)(nil),           // 32: ckpt.plugin.v1.ErrorIdentity
-	(*ErrorCorrupted)(nil),          // 33: ckpt.plugin.v1.ErrorCorrupted
+	(*Progress)(nil),                // 30: ckpt.plugin.v1.Progress
+	(*PruneBeforeResponse)(nil),     // 31: ckpt.plugin.v1.PruneBeforeResponse
+	(*CheckRequest)(nil),            // 32: ckpt.plugin.v1.CheckRequest
+	(*CheckEvent)(nil),              // 33: ckpt.plugin.v1.CheckEvent
+	(*CheckReport)(nil),             // 34: ckpt.plugin.v1.CheckReport
+	(*ErrorDetail)(nil),             // 35: ckpt.plugin.v1.ErrorDetail
+	(*ErrorIdentity)(nil),           // 36: ckpt.plugin.v1.ErrorIdentity
+	(*ErrorCorrupted)(nil),          // 37: ckpt.plugin.v1.ErrorCorrupted
 }
 var file_framework_plugin_proto_nodedb_proto_depIdxs = []int32{
 	10, // 0: ckpt.plugin.v1.RootRequest.root:type_name -> ckpt.plugin.v1.Root
@@ -2364,67 +2675,76 @@ var file_framework_plugin_proto_nodedb_proto_depIdxs = []int32{
 	10, // 15: ckpt.plugin.v1.MultipartRoot.root:type_name -> ckpt.plugin.v1.Root
 	25, // 16: ckpt.plugin.v1.MultipartResponse.roots:type_name -> ckpt.plugin.v1.MultipartRoot
 	10, // 17: ckpt.plugin.v1.BeginChunk.root:type_name -> ckpt.plugin.v1.Root
-	32, // 18: ckpt.plugin.v1.ErrorDetail.identities:type_name -> ckpt.plugin.v1.ErrorIdentity
-	33, // 19: ckpt.plugin.v1.ErrorDetail.corrupted:type_name -> ckpt.plugin.v1.ErrorCorrupted
-	2,  // 20: ckpt.plugin.v1.NodeDB.Session:input_type -> ckpt.plugin.v1.SessionRequest
-	4,  // 21: ckpt.plugin.v1.NodeDB.Open:input_type -> ckpt.plugin.v1.OpenRequest
-	6,  // 22: ckpt.plugin.v1.NodeDB.Close:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 23: ckpt.plugin.v1.NodeDB.GetLatestVersion:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 24: ckpt.plugin.v1.NodeDB.GetEarliestVersion:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 25: ckpt.plugin.v1.NodeDB.GetRootsForVersion:input_type -> ckpt.plugin.v1.VersionRequest
-	8,  // 26: ckpt.plugin.v1.NodeDB.HasRoot:input_type -> ckpt.plugin.v1.RootRequest
-	8,  // 27: ckpt.plugin.v1.NodeDB.RootAddress:input_type -> ckpt.plugin.v1.RootRequest
-	14, // 28: ckpt.plugin.v1.NodeDB.GetNode:input_type -> ckpt.plugin.v1.GetNodeRequest
-	15, // 29: ckpt.plugin.v1.NodeDB.GetPath:input_type -> ckpt.plugin.v1.GetPathRequest
-	16, // 30: ckpt.plugin.v1.NodeDB.Walk:input_type -> ckpt.plugin.v1.WalkRequest
-	17, // 31: ckpt.plugin.v1.NodeDB.GetWriteLog:input_type -> ckpt.plugin.v1.GetWriteLogRequest
-	1,  // 32: ckpt.plugin.v1.NodeDB.WriteBatch:input_type -> ckpt.plugin.v1.Frame
-	20, // 33: ckpt.plugin.v1.NodeDB.Finalize:input_type -> ckpt.plugin.v1.FinalizeRequest
-	21, // 34: ckpt.plugin.v1.NodeDB.Pin:input_type -> ckpt.plugin.v1.PinRequest
-	6,  // 35: ckpt.plugin.v1.NodeDB.Pins:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 36: ckpt.plugin.v1.NodeDB.Prune:input_type -> ckpt.plugin.v1.VersionRequest
-	7,  // 37: ckpt.plugin.v1.NodeDB.StartMultipart:input_type -> ckpt.plugin.v1.VersionRequest
-	6,  // 38: ckpt.plugin.v1.NodeDB.Multipart:input_type -> ckpt.plugin.v1.HandleRequest
-	24, // 39: ckpt.plugin.v1.NodeDB.AddMultipartRoot:input_type -> ckpt.plugin.v1.AddMultipartRootRequest
-	1,  // 40: ckpt.plugin.v1.NodeDB.WriteChunk:input_type -> ckpt.plugin.v1.Frame
-	8,  // 41: ckpt.plugin.v1.NodeDB.CompleteRoot:input_type -> ckpt.plugin.v1.RootRequest
-	8,  // 42: ckpt.plugin.v1.NodeDB.AbortRoot:input_type -> ckpt.plugin.v1.RootRequest
-	6,  // 43: ckpt.plugin.v1.NodeDB.AbortMultipart:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 44: ckpt.plugin.v1.NodeDB.Size:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 45: ckpt.plugin.v1.NodeDB.Compact:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 46: ckpt.plugin.v1.NodeDB.Sync:input_type -> ckpt.plugin.v1.HandleRequest
-	3,  // 47: ckpt.plugin.v1.NodeDB.Session:output_type -> ckpt.plugin.v1.SessionEvent
-	5,  // 48: ckpt.plugin.v1.NodeDB.Open:output_type -> ckpt.plugin.v1.OpenResponse
-	0,  // 49: ckpt.plugin.v1.NodeDB.Close:output_type -> ckpt.plugin.v1.Empty
-	9,  // 50: ckpt.plugin.v1.NodeDB.GetLatestVersion:output_type -> ckpt.plugin.v1.VersionResponse
-	9,  // 51: ckpt.plugin.v1.NodeDB.GetEarliestVersion:output_type -> ckpt.plugin.v1.VersionResponse
-	11, // 52: ckpt.plugin.v1.NodeDB.GetRootsForVersion:output_type -> ckpt.plugin.v1.RootsResponse
-	12, // 53: ckpt.plugin.v1.NodeDB.HasRoot:output_type -> ckpt.plugin.v1.HasRootResponse
-	13, // 54: ckpt.plugin.v1.NodeDB.RootAddress:output_type -> ckpt.plugin.v1.Address
-	1,  // 55: ckpt.plugin.v1.NodeDB.GetNode:output_type -> ckpt.plugin.v1.Frame
-	1,  // 56: ckpt.plugin.v1.NodeDB.GetPath:output_type -> ckpt.plugin.v1.Frame
-	1,  // 57: ckpt.plugin.v1.NodeDB.Walk:output_type -> ckpt.plugin.v1.Frame
-	1,  // 58: ckpt.plugin.v1.NodeDB.GetWriteLog:output_type -> ckpt.plugin.v1.Frame
-	1,  // 59: ckpt.plugin.v1.NodeDB.WriteBatch:output_type -> ckpt.plugin.v1.Frame
-	0,  // 60: ckpt.plugin.v1.NodeDB.Finalize:output_type -> ckpt.plugin.v1.Empty
-	0,  // 61: ckpt.plugin.v1.NodeDB.Pin:output_type -> ckpt.plugin.v1.Empty
-	23, // 62: ckpt.plugin.v1.NodeDB.Pins:output_type -> ckpt.plugin.v1.PinsResponse
-	0,  // 63: ckpt.plugin.v1.NodeDB.Prune:output_type -> ckpt.plugin.v1.Empty
-	0,  // 64: ckpt.plugin.v1.NodeDB.StartMultipart:output_type -> ckpt.plugin.v1.Empty
-	26, // 65: ckpt.plugin.v1.NodeDB.Multipart:output_type -> ckpt.plugin.v1.MultipartResponse
-	0,  // 66: ckpt.plugin.v1.NodeDB.AddMultipartRoot:output_type -> ckpt.plugin.v1.Empty
-	1,  // 67: ckpt.plugin.v1.NodeDB.WriteChunk:output_type -> ckpt.plugin.v1.Frame
-	0,  // 68: ckpt.plugin.v1.NodeDB.CompleteRoot:output_type -> ckpt.plugin.v1.Empty
-	0,  // 69: ckpt.plugin.v1.NodeDB.AbortRoot:output_type -> ckpt.plugin.v1.Empty
-	0,  // 70: ckpt.plugin.v1.NodeDB.AbortMultipart:output_type -> ckpt.plugin.v1.Empty
-	29, // 71: ckpt.plugin.v1.NodeDB.Size:output_type -> ckpt.plugin.v1.SizeResponse
-	30, // 72: ckpt.plugin.v1.NodeDB.Compact:output_type -> ckpt.plugin.v1.CompactProgress
-	0,  // 73: ckpt.plugin.v1.NodeDB.Sync:output_type -> ckpt.plugin.v1.Empty
-	47, // [47:74] is the sub-list for method output_type
-	20, // [20:47] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	30, // 18: ckpt.plugin.v1.CheckEvent.progress:type_name -> ckpt.plugin.v1.Progress
+	34, // 19: ckpt.plugin.v1.CheckEvent.report:type_name -> ckpt.plugin.v1.CheckReport
+	37, // 20: ckpt.plugin.v1.CheckReport.problems:type_name -> ckpt.plugin.v1.ErrorCorrupted
+	36, // 21: ckpt.plugin.v1.ErrorDetail.identities:type_name -> ckpt.plugin.v1.ErrorIdentity
+	37, // 22: ckpt.plugin.v1.ErrorDetail.corrupted:type_name -> ckpt.plugin.v1.ErrorCorrupted
+	2,  // 23: ckpt.plugin.v1.NodeDB.Session:input_type -> ckpt.plugin.v1.SessionRequest
+	4,  // 24: ckpt.plugin.v1.NodeDB.Open:input_type -> ckpt.plugin.v1.OpenRequest
+	6,  // 25: ckpt.plugin.v1.NodeDB.Close:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 26: ckpt.plugin.v1.NodeDB.GetLatestVersion:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 27: ckpt.plugin.v1.NodeDB.GetEarliestVersion:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 28: ckpt.plugin.v1.NodeDB.GetRootsForVersion:input_type -> ckpt.plugin.v1.VersionRequest
+	8,  // 29: ckpt.plugin.v1.NodeDB.HasRoot:input_type -> ckpt.plugin.v1.RootRequest
+	8,  // 30: ckpt.plugin.v1.NodeDB.RootAddress:input_type -> ckpt.plugin.v1.RootRequest
+	14, // 31: ckpt.plugin.v1.NodeDB.GetNode:input_type -> ckpt.plugin.v1.GetNodeRequest
+	15, // 32: ckpt.plugin.v1.NodeDB.GetPath:input_type -> ckpt.plugin.v1.GetPathRequest
+	16, // 33: ckpt.plugin.v1.NodeDB.Walk:input_type -> ckpt.plugin.v1.WalkRequest
+	17, // 34: ckpt.plugin.v1.NodeDB.GetWriteLog:input_type -> ckpt.plugin.v1.GetWriteLogRequest
+	1,  // 35: ckpt.plugin.v1.NodeDB.WriteBatch:input_type -> ckpt.plugin.v1.Frame
+	20, // 36: ckpt.plugin.v1.NodeDB.Finalize:input_type -> ckpt.plugin.v1.FinalizeRequest
+	21, // 37: ckpt.plugin.v1.NodeDB.Pin:input_type -> ckpt.plugin.v1.PinRequest
+	6,  // 38: ckpt.plugin.v1.NodeDB.Pins:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 39: ckpt.plugin.v1.NodeDB.Prune:input_type -> ckpt.plugin.v1.VersionRequest
+	7,  // 40: ckpt.plugin.v1.NodeDB.PruneBefore:input_type -> ckpt.plugin.v1.VersionRequest
+	6,  // 41: ckpt.plugin.v1.NodeDB.CollectGarbage:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 42: ckpt.plugin.v1.NodeDB.StartMultipart:input_type -> ckpt.plugin.v1.VersionRequest
+	6,  // 43: ckpt.plugin.v1.NodeDB.Multipart:input_type -> ckpt.plugin.v1.HandleRequest
+	24, // 44: ckpt.plugin.v1.NodeDB.AddMultipartRoot:input_type -> ckpt.plugin.v1.AddMultipartRootRequest
+	1,  // 45: ckpt.plugin.v1.NodeDB.WriteChunk:input_type -> ckpt.plugin.v1.Frame
+	8,  // 46: ckpt.plugin.v1.NodeDB.CompleteRoot:input_type -> ckpt.plugin.v1.RootRequest
+	8,  // 47: ckpt.plugin.v1.NodeDB.AbortRoot:input_type -> ckpt.plugin.v1.RootRequest
+	6,  // 48: ckpt.plugin.v1.NodeDB.AbortMultipart:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 49: ckpt.plugin.v1.NodeDB.Size:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 50: ckpt.plugin.v1.NodeDB.Compact:input_type -> ckpt.plugin.v1.HandleRequest
+	32, // 51: ckpt.plugin.v1.NodeDB.Check:input_type -> ckpt.plugin.v1.CheckRequest
+	6,  // 52: ckpt.plugin.v1.NodeDB.Sync:input_type -> ckpt.plugin.v1.HandleRequest
+	3,  // 53: ckpt.plugin.v1.NodeDB.Session:output_type -> ckpt.plugin.v1.SessionEvent
+	5,  // 54: ckpt.plugin.v1.NodeDB.Open:output_type -> ckpt.plugin.v1.OpenResponse
+	0,  // 55: ckpt.plugin.v1.NodeDB.Close:output_type -> ckpt.plugin.v1.Empty
+	9,  // 56: ckpt.plugin.v1.NodeDB.GetLatestVersion:output_type -> ckpt.plugin.v1.VersionResponse
+	9,  // 57: ckpt.plugin.v1.NodeDB.GetEarliestVersion:output_type -> ckpt.plugin.v1.VersionResponse
+	11, // 58: ckpt.plugin.v1.NodeDB.GetRootsForVersion:output_type -> ckpt.plugin.v1.RootsResponse
+	12, // 59: ckpt.plugin.v1.NodeDB.HasRoot:output_type -> ckpt.plugin.v1.HasRootResponse
+	13, // 60: ckpt.plugin.v1.NodeDB.RootAddress:output_type -> ckpt.plugin.v1.Address
+	1,  // 61: ckpt.plugin.v1.NodeDB.GetNode:output_type -> ckpt.plugin.v1.Frame
+	1,  // 62: ckpt.plugin.v1.NodeDB.GetPath:output_type -> ckpt.plugin.v1.Frame
+	1,  // 63: ckpt.plugin.v1.NodeDB.Walk:output_type -> ckpt.plugin.v1.Frame
+	1,  // 64: ckpt.plugin.v1.NodeDB.GetWriteLog:output_type -> ckpt.plugin.v1.Frame
+	1,  // 65: ckpt.plugin.v1.NodeDB.WriteBatch:output_type -> ckpt.plugin.v1.Frame
+	0,  // 66: ckpt.plugin.v1.NodeDB.Finalize:output_type -> ckpt.plugin.v1.Empty
+	0,  // 67: ckpt.plugin.v1.NodeDB.Pin:output_type -> ckpt.plugin.v1.Empty
+	23, // 68: ckpt.plugin.v1.NodeDB.Pins:output_type -> ckpt.plugin.v1.PinsResponse
+	0,  // 69: ckpt.plugin.v1.NodeDB.Prune:output_type -> ckpt.plugin.v1.Empty
+	31, // 70: ckpt.plugin.v1.NodeDB.PruneBefore:output_type -> ckpt.plugin.v1.PruneBeforeResponse
+	30, // 71: ckpt.plugin.v1.NodeDB.CollectGarbage:output_type -> ckpt.plugin.v1.Progress
+	0,  // 72: ckpt.plugin.v1.NodeDB.StartMultipart:output_type -> ckpt.plugin.v1.Empty
+	26, // 73: ckpt.plugin.v1.NodeDB.Multipart:output_type -> ckpt.plugin.v1.MultipartResponse
+	0,  // 74: ckpt.plugin.v1.NodeDB.AddMultipartRoot:output_type -> ckpt.plugin.v1.Empty
+	1,  // 75: ckpt.plugin.v1.NodeDB.WriteChunk:output_type -> ckpt.plugin.v1.Frame
+	0,  // 76: ckpt.plugin.v1.NodeDB.CompleteRoot:output_type -> ckpt.plugin.v1.Empty
+	0,  // 77: ckpt.plugin.v1.NodeDB.AbortRoot:output_type -> ckpt.plugin.v1.Empty
+	0,  // 78: ckpt.plugin.v1.NodeDB.AbortMultipart:output_type -> ckpt.plugin.v1.Empty
+	29, // 79: ckpt.plugin.v1.NodeDB.Size:output_type -> ckpt.plugin.v1.SizeResponse
+	30, // 80: ckpt.plugin.v1.NodeDB.Compact:output_type -> ckpt.plugin.v1.Progress
+	33, // 81: ckpt.plugin.v1.NodeDB.Check:output_type -> ckpt.plugin.v1.CheckEvent
+	0,  // 82: ckpt.plugin.v1.NodeDB.Sync:output_type -> ckpt.plugin.v1.Empty
+	53, // [53:83] is the sub-list for method output_type
+	23, // [23:53] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_framework_plugin_proto_nodedb_proto_init() }
@@ -2433,14 +2753,15 @@ func file_framework_plugin_proto_nodedb_proto_init() {
 		return
 	}
 	file_framework_plugin_proto_nodedb_proto_msgTypes[4].OneofWrappers = []any{}
-	file_framework_plugin_proto_nodedb_proto_msgTypes[33].OneofWrappers = []any{}
+	file_framework_plugin_proto_nodedb_proto_msgTypes[32].OneofWrappers = []any{}
+	file_framework_plugin_proto_nodedb_proto_msgTypes[37].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_framework_plugin_proto_nodedb_proto_rawDesc), len(file_framework_plugin_proto_nodedb_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   34,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -79,6 +79,8 @@ const (
 	NodeDB_Pin_FullMethodName                = "/ckpt.plugin.v1.NodeDB/Pin"
 	NodeDB_Pins_FullMethodName               = "/ckpt.plugin.v1.NodeDB/Pins"
 	NodeDB_Prune_FullMethodName              = "/ckpt.plugin.v1.NodeDB/Prune"
+	NodeDB_PruneBefore_FullMethodName        = "/ckpt.plugin.v1.NodeDB/PruneBefore"
+	NodeDB_CollectGarbage_FullMethodName     = "/ckpt.plugin.v1.NodeDB/CollectGarbage"
 	NodeDB_StartMultipart_FullMethodName     = "/ckpt.plugin.v1.NodeDB/StartMultipart"
 	NodeDB_Multipart_FullMethodName          = "/ckpt.plugin.v1.NodeDB/Multipart"
 	NodeDB_AddMultipartRoot_FullMethodName   = "/ckpt.plugin.v1.NodeDB/AddMultipartRoot"
@@ -88,6 +90,7 @@ const (
 	NodeDB_AbortMultipart_FullMethodName     = "/ckpt.plugin.v1.NodeDB/AbortMultipart"
 	NodeDB_Size_FullMethodName               = "/ckpt.plugin.v1.NodeDB/Size"
 	NodeDB_Compact_FullMethodName            = "/ckpt.plugin.v1.NodeDB/Compact"
+	NodeDB_Check_FullMethodName              = "/ckpt.plugin.v1.NodeDB/Check"
 	NodeDB_Sync_FullMethodName               = "/ckpt.plugin.v1.NodeDB/Sync"
 )
 
@@ -120,6 +123,8 @@ type NodeDBClient interface {
 	Pin(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PinRequest, Empty], error)
 	Pins(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (*PinsResponse, error)
 	Prune(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*Empty, error)
+	PruneBefore(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*PruneBeforeResponse, error)
+	CollectGarbage(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
 	StartMultipart(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*Empty, error)
 	Multipart(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (*MultipartResponse, error)
 	AddMultipartRoot(ctx context.Context, in *AddMultipartRootRequest, opts ...grpc.CallOption) (*Empty, error)
@@ -128,7 +133,9 @@ type NodeDBClient interface {
 	AbortRoot(ctx context.Context, in *RootRequest, opts ...grpc.CallOption) (*Empty, error)
 	AbortMultipart(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (*Empty, error)
 	Size(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (*SizeResponse, error)
-	Compact(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CompactProgress], error)
+	Compact(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error)
+	// Check sends progress as it goes and the report as its last event.
+	Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error)
 	Sync(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (*Empty, error)
 }
 
@@ -361,6 +368,35 @@ func (c *nodeDBClient) Prune(ctx context.Context, in *VersionRequest, opts ...gr
 	return out, nil
 }
 
+func (c *nodeDBClient) PruneBefore(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*PruneBeforeResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PruneBeforeResponse)
+	err := c.cc.Invoke(ctx, NodeDB_PruneBefore_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *nodeDBClient) CollectGarbage(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[7], NodeDB_CollectGarbage_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[HandleRequest, Progress]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_CollectGarbageClient = grpc.ServerStreamingClient[Progress]
+
 func (c *nodeDBClient) StartMultipart(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Empty)
@@ -393,7 +429,7 @@ func (c *nodeDBClient) AddMultipartRoot(ctx context.Context, in *AddMultipartRoo
 
 func (c *nodeDBClient) WriteChunk(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[7], NodeDB_WriteChunk_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[8], NodeDB_WriteChunk_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -444,13 +480,13 @@ func (c *nodeDBClient) Size(ctx context.Context, in *HandleRequest, opts ...grpc
 	return out, nil
 }
 
-func (c *nodeDBClient) Compact(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CompactProgress], error) {
+func (c *nodeDBClient) Compact(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[8], NodeDB_Compact_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[9], NodeDB_Compact_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[HandleRequest, CompactProgress]{ClientStream: stream}
+	x := &grpc.GenericClientStream[HandleRequest, Progress]{ClientStream: stream}
 	if err := x.ClientStream.SendMsg(in); err != nil {
 		return nil, err
 	}
@@ -461,7 +497,26 @@ func (c *nodeDBClient) Compact(ctx context.Context, in *HandleRequest, opts ...g
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type NodeDB_CompactClient = grpc.ServerStreamingClient[CompactProgress]
+type NodeDB_CompactClient = grpc.ServerStreamingClient[Progress]
+
+func (c *nodeDBClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[10], NodeDB_Check_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CheckRequest, CheckEvent]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_CheckClient = grpc.ServerStreamingClient[CheckEvent]
 
 func (c *nodeDBClient) Sync(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (*Empty, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -502,6 +557,8 @@ type NodeDBServer interface {
 	Pin(grpc.BidiStreamingServer[PinRequest, Empty]) error
 	Pins(context.Context, *HandleRequest) (*PinsResponse, error)
 	Prune(context.Context, *VersionRequest) (*Empty, error)
+	PruneBefore(context.Context, *VersionRequest) (*PruneBeforeResponse, error)
+	CollectGarbage(*HandleRequest, grpc.ServerStreamingServer[Progress]) error
 	StartMultipart(context.Context, *VersionRequest) (*Empty, error)
 	Multipart(context.Context, *HandleRequest) (*MultipartResponse, error)
 	AddMultipartRoot(context.Context, *AddMultipartRootRequest) (*Empty, error)
@@ -510,7 +567,9 @@ type NodeDBServer interface {
 	AbortRoot(context.Context, *RootRequest) (*Empty, error)
 	AbortMultipart(context.Context, *HandleRequest) (*Empty, error)
 	Size(context.Context, *HandleRequest) (*SizeResponse, error)
-	Compact(*HandleRequest, grpc.ServerStreamingServer[CompactProgress]) error
+	Compact(*HandleRequest, grpc.ServerStreamingServer[Progress]) error
+	// Check sends progress as it goes and the report as its last event.
+	Check(*CheckRequest, grpc.ServerStreamingServer[CheckEvent]) error
 	Sync(context.Context, *HandleRequest) (*Empty, error)
 	mustEmbedUnimplementedNodeDBServer()
 }
@@ -573,6 +632,12 @@ func (UnimplementedNodeDBServer) Pins(context.Context, *HandleRequest) (*PinsRes
 func (UnimplementedNodeDBServer) Prune(context.Context, *VersionRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Prune not implemented")
 }
+func (UnimplementedNodeDBServer) PruneBefore(context.Context, *VersionRequest) (*PruneBeforeResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PruneBefore not implemented")
+}
+func (UnimplementedNodeDBServer) CollectGarbage(*HandleRequest, grpc.ServerStreamingServer[Progress]) error {
+	return status.Error(codes.Unimplemented, "method CollectGarbage not implemented")
+}
 func (UnimplementedNodeDBServer) StartMultipart(context.Context, *VersionRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method StartMultipart not implemented")
 }
@@ -597,8 +662,11 @@ func (UnimplementedNodeDBServer) AbortMultipart(context.Context, *HandleRequest)
 func (UnimplementedNodeDBServer) Size(context.Context, *HandleRequest) (*SizeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Size not implemented")
 }
-func (UnimplementedNodeDBServer) Compact(*HandleRequest, grpc.ServerStreamingServer[CompactProgress]) error {
+func (UnimplementedNodeDBServer) Compact(*HandleRequest, grpc.ServerStreamingServer[Progress]) error {
 	return status.Error(codes.Unimplemented, "method Compact not implemented")
+}
+func (UnimplementedNodeDBServer) Check(*CheckRequest, grpc.ServerStreamingServer[CheckEvent]) error {
+	return status.Error(codes.Unimplemented, "method Check not implemented")
 }
 func (UnimplementedNodeDBServer) Sync(context.Context, *HandleRequest) (*Empty, error) {
 	return nil, status.Error(codes.Unimplemented, "method Sync not implemented")
@@ -873,6 +941,35 @@ func _NodeDB_Prune_Handler(srv interface{}, ctx context.Context, dec func(interf
 	return interceptor(ctx, in, info, handler)
 }
 
+func _NodeDB_PruneBefore_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(NodeDBServer).PruneBefore(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: NodeDB_PruneBefore_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(NodeDBServer).PruneBefore(ctx, req.(*VersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _NodeDB_CollectGarbage_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(HandleRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeDBServer).CollectGarbage(m, &grpc.GenericServerStream[HandleRequest, Progress]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_CollectGarbageServer = grpc.ServerStreamingServer[Progress]
+
 func _NodeDB_StartMultipart_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(VersionRequest)
 	if err := dec(in); err != nil {
@@ -1011,11 +1108,22 @@ func _NodeDB_Compact_Handler(srv interface{}, stream grpc.ServerStream) error {
 	if err := stream.RecvMsg(m); err != nil {
 		return err
 	}
-	return srv.(NodeDBServer).Compact(m, &grpc.GenericServerStream[HandleRequest, CompactProgress]{ServerStream: stream})
+	return srv.(NodeDBServer).Compact(m, &grpc.GenericServerStream[HandleRequest, Progress]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type NodeDB_CompactServer = grpc.ServerStreamingServer[CompactProgress]
+type NodeDB_CompactServer = grpc.ServerStreamingServer[Progress]
+
+func _NodeDB_Check_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(CheckRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeDBServer).Check(m, &grpc.GenericServerStream[CheckRequest, CheckEvent]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_CheckServer = grpc.ServerStreamingServer[CheckEvent]
 
 func _NodeDB_Sync_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(HandleRequest)
@@ -1081,6 +1189,10 @@ var NodeDB_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Prune",
 			Handler:    _NodeDB_Prune_Handler,
+		},
+		{
+			MethodName: "PruneBefore",
+			Handler:    _NodeDB_PruneBefore_Handler,
 		},
 		{
 			MethodName: "StartMultipart",
@@ -1154,6 +1266,11 @@ var NodeDB_ServiceDesc = grpc.ServiceDesc{
 			ClientStreams: true,
 		},
 		{
+			StreamName:    "CollectGarbage",
+			Handler:       _NodeDB_CollectGarbage_Handler,
+			ServerStreams: true,
+		},
+		{
 			StreamName:    "WriteChunk",
 			Handler:       _NodeDB_WriteChunk_Handler,
 			ServerStreams: true,
@@ -1162,6 +1279,11 @@ var NodeDB_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "Compact",
 			Handler:       _NodeDB_Compact_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "Check",
+			Handler:       _NodeDB_Check_Handler,
 			ServerStreams: true,
 		},
 	},

@@ -215,14 +215,25 @@ func TestGarbageLists(t *testing.T) {
 		slices.SortFunc(want, compareDead)
 		key := partKey(kindGarbage, node.RootTypeState, blockAt, 0)
 		value := w.encode(key)
-		got, err := appendDead(nil, key, value, 1000)
+		var list deadList
+		list.reset()
+		err := list.add(key, value, 1000)
+		list.sort()
+		var got []dead
+		for i := range list.entries {
+			a, p := list.at(i)
+			got = append(got, dead{a, p})
+			if n := list.upTo(i, a, p); n <= i || n < len(list.entries) && compareDead(dead{a, p}, want[n]) == 0 {
+				t.Fatalf("entry %d's like end at %d", i, n)
+			}
+		}
 		if err != nil || !slices.EqualFunc(got, want, func(a, b dead) bool { return compareDead(a, b) == 0 }) {
 			t.Fatalf("garbage list came back as %v (%v), want %v", got, err, want)
 		}
 		for i := range value {
 			bad := bytes.Clone(value)
 			bad[i]++
-			if _, err := appendDead(nil, key, bad, 1000); err == nil {
+			if err := list.add(key, bad, 1000); err == nil || len(list.entries) != len(want) {
 				t.Fatalf("byte %d changed, and the list is read", i)
 			}
 		}

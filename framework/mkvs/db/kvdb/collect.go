@@ -11,81 +11,134 @@ import (
 )
 
 const (
-	// collectBytes is the size of garbage lists that are applied together.
-	collectBytes = 16 << 20
 	// collectPart is the number of bytes that are written at once while garbage lists are applied, so that
 	// others get their turn.
 	collectPart = 1 << 20
+	// collectBlocks is the number of blocks that are looked at under one snapshot, for the same reason.
+	collectBlocks = 2048
+	// collectVersions is the number of versions whose lists are applied together at most.
+	collectVersions = 256
 )
 
-// collect frees what pruned versions took, once at least so many versions wait for it. It is done in
-// steps, each of which can be done again, and goes on where it was broken off.
-func (d *DB) collect(ctx context.Context, atLeast uint64) error {
-	d.mu.Lock()
-	s := d.state
-	d.mu.Unlock()
-	if !s.any || s.applied == s.earliest || s.earliest-s.applied < atLeast {
-		return nil
+// CollectGarbage frees the space of all pruned versions.
+func (d *DB) CollectGarbage(ctx context.Context, progress func(done, total int64)) error {
+	if err := d.beginWrite(ctx); err != nil {
+		return err
+	}
+	defer d.end()
+	return d.collect(ctx, nil, progress)
+}
+
+// collect frees what pruned versions took, no faster than pace lets it; both it and progress may be nil.
+// It goes in rounds of some versions, in steps that can each be done again, and goes on where it was
+// broken off.
+func (d *DB) collect(ctx context.Context, pace *pacer, progress func(done, total int64)) error {
+	if pace == nil { // somebody waits for it: what goes on in the background makes haste
+		defer d.hurry()()
 	}
 	if err := d.take(ctx, d.pruning); err != nil {
 		return err
 	}
 	defer give(d.pruning)
-	d.mu.Lock()
-	s = d.state
-	d.mu.Unlock()
-
-	lists, alone, err := d.due(ctx, s)
+	s := d.present()
+	if !s.any {
+		return nil
+	}
+	c := &collection{d: d, pace: pace, part: part{limits: &d.limits}}
+	tell := func() {
+		if progress != nil {
+			progress(int64(d.present().applied-s.applied), int64(s.earliest-s.applied))
+		}
+	}
+	tell()
+	alone, err := c.lastAlone(ctx, s)
 	if err != nil {
 		return err
 	}
-	if alone != nil { // it shares nothing with older versions
-		for _, kind := range nodeKinds {
-			if err := d.dropRange(ctx, typeKey(kind, node.RootTypeState, 0), typeKey(kind, node.RootTypeState, *alone), nil); err != nil {
-				return err
-			}
+	if alone > s.applied { // it shares nothing with those before it, which go unread
+		if err := c.dropBelow(ctx, alone); err != nil {
+			return err
 		}
+		tell()
 	}
-	for len(lists) > 0 {
-		if lists, err = d.applyLists(ctx, lists); err != nil {
+	for applied := max(s.applied, alone); applied < s.earliest; {
+		if applied, err = c.round(ctx, applied, s.earliest); err != nil {
+			return err
+		}
+		tell()
+	}
+	return nil
+}
+
+// present returns what is known of the database as a whole.
+func (d *DB) present() state {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.state
+}
+
+// collection is garbage lists being applied.
+type collection struct {
+	d    *DB
+	pace *pacer
+	part part
+	list deadList
+	// slots and live are kept for their memory.
+	slots []byte
+	live  []entry
+}
+
+// lastAlone returns the last of the versions due that shares nothing with older ones; 0 where there is
+// none.
+func (c *collection) lastAlone(ctx context.Context, s state) (alone uint64, err error) {
+	err = c.eachDue(ctx, s.applied, s.earliest, func(_ kv.Snapshot, version uint64, v *versionRecord) (bool, error) {
+		if v != nil && v.stateAlone() {
+			alone = version
+		}
+		return true, nil
+	})
+	return alone, err
+}
+
+// eachDue calls f with the finalized versions after one up to another, until it has had enough; with nil
+// for one whose record is damaged.
+func (c *collection) eachDue(ctx context.Context, after, last uint64, f func(s kv.Snapshot, version uint64, v *versionRecord) (bool, error)) (err error) {
+	s, err := c.d.snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, storeError(s.Close())) }()
+	cur := s.Cursor()
+	defer func() { err = errors.Join(err, storeError(cur.Close())) }()
+	for ok := cur.Seek(versionKey(after + 1)); ok && isVersionKey(cur.Key()); ok = cur.Next() {
+		version := versionOfKey(cur.Key())
+		if version > last {
+			return nil
+		}
+		if err := c.d.carryOn(ctx); err != nil {
+			return err
+		}
+		v, err := decodeVersion(cur.Key(), cur.Value(), version)
+		if err != nil {
+			c.d.log.Warn("a version's record is damaged: its garbage list is looked for by its name", "version", version)
+			v = nil
+		}
+		if more, err := f(s, version, v); err != nil || !more {
 			return err
 		}
 	}
-	return d.finishCollect(ctx, s)
+	return storeError(cur.Err())
 }
 
-// due returns the garbage lists to apply, and the latest version due that shares nothing with older
-// ones, nil where there is none.
-func (d *DB) due(ctx context.Context, s state) (lists []listRef, alone *uint64, err error) {
-	snap, err := d.snapshot(ctx)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer func() { err = errors.Join(err, storeError(snap.Close())) }()
-	c := snap.Cursor()
-	defer func() { err = errors.Join(err, storeError(c.Close())) }()
-	for ok := s.applied < s.earliest && c.Seek(versionKey(s.applied+1)); ok; ok = c.Next() {
-		if !isVersionKey(c.Key()) {
-			break
-		}
-		version := versionOfKey(c.Key())
-		if version > s.earliest {
-			break
-		}
-		v, err := decodeVersion(c.Key(), c.Value(), version)
-		if err != nil {
-			return nil, nil, err
-		}
-		if v.stateAlone() {
-			lists, alone = nil, &version
-			continue
-		}
-		r := v.root(node.RootTypeState)
-		for i := range r.garbageParts {
-			lists = append(lists, listRef{node.Address{Version: version, Candidate: r.candidate}, i})
+// dropBelow removes everything of state roots below a version that shares nothing with older ones.
+func (c *collection) dropBelow(ctx context.Context, version uint64) error {
+	for _, kind := range nodeKinds {
+		from, to := typeKey(kind, node.RootTypeState, 0), typeKey(kind, node.RootTypeState, version)
+		if err := c.d.dropRange(ctx, from, to, nil); err != nil {
+			return err
 		}
 	}
-	return lists, alone, storeError(c.Err())
+	return c.finish(ctx, c.d.present().applied, version)
 }
 
 // listRef names a part of a garbage list.
@@ -94,165 +147,306 @@ type listRef struct {
 	part    uint32
 }
 
-// applyLists applies as many lists as memory allows and returns the rest.
-func (d *DB) applyLists(ctx context.Context, lists []listRef) ([]listRef, error) {
-	all, rest, err := d.readLists(ctx, lists)
+// round applies the lists of some versions after one, up to another at most, and returns the last of
+// them: as many as memory allows, or one.
+func (c *collection) round(ctx context.Context, after, last uint64) (uint64, error) {
+	upTo, refs, err := c.due(ctx, after, last)
 	if err != nil {
-		return nil, err
+		return after, err
 	}
-	slices.SortFunc(all, compareDead)
-	p := &part{limits: &d.limits}
-	for len(all) > 0 {
-		if err := d.carryOn(ctx); err != nil {
-			return nil, err
+	for len(refs) > 0 {
+		var read []listRef
+		if read, refs, err = c.readLists(ctx, refs); err != nil {
+			return after, err
 		}
-		if all, err = d.markDead(ctx, p, all); err != nil {
-			return nil, err
+		if err := c.applyList(ctx); err != nil {
+			return after, err
 		}
-		if p.batch.Len() > 0 {
-			if err := d.write(ctx, p, false, nil); err != nil {
-				return nil, err
+		// Applied lists go before the rest of a version too large for one go is: it is not begun again.
+		for _, ref := range read {
+			if err := c.flush(ctx, c.part.full(1, prefixSize+4)); err != nil {
+				return after, err
 			}
+			c.part.batch.Delete(partKey(kindGarbage, node.RootTypeState, ref.address, ref.part))
+		}
+		if err := c.flush(ctx, true); err != nil {
+			return after, err
 		}
 	}
-	return rest, nil
+	return upTo, c.finish(ctx, after, upTo)
 }
 
-func (d *DB) readLists(ctx context.Context, lists []listRef) (all []dead, rest []listRef, err error) {
-	s, err := d.snapshot(ctx)
+// due returns the versions of the next round, by the last of them, and their lists.
+func (c *collection) due(ctx context.Context, after, last uint64) (upTo uint64, refs []listRef, err error) {
+	upTo = last
+	versions, size := 0, 0
+	err = c.eachDue(ctx, after, last, func(s kv.Snapshot, version uint64, v *versionRecord) (bool, error) {
+		var found []listRef
+		if v != nil {
+			r := v.root(node.RootTypeState)
+			for i := range r.garbageParts {
+				found = append(found, listRef{node.Address{Version: version, Candidate: r.candidate}, i})
+			}
+		} else if found, err = c.listsByName(s, version); err != nil {
+			return false, err
+		}
+		for _, ref := range found {
+			value, err := getOrNil(s, partKey(kindGarbage, node.RootTypeState, ref.address, ref.part))
+			if err != nil {
+				return false, err
+			}
+			size += garbageGrowth * len(value)
+		}
+		if versions > 0 && (size > c.d.memory || versions == collectVersions) {
+			return false, nil
+		}
+		versions++
+		upTo, refs = version, append(refs, found...)
+		return true, nil
+	})
+	if versions == 0 {
+		return last, nil, err
+	}
+	return upTo, refs, err
+}
+
+// listsByName finds the garbage list of a version whose record can't be read. Where there are several,
+// nobody can tell which one is the finalized root's: none counts, and what they name stays stored.
+func (c *collection) listsByName(s kv.Snapshot, version uint64) (refs []listRef, err error) {
+	cur := s.Cursor()
+	defer func() { err = errors.Join(err, storeError(cur.Close())) }()
+	prefix := typeKey(kindGarbage, node.RootTypeState, version)
+	for ok := cur.Seek(prefix); ok && bytes.HasPrefix(cur.Key(), prefix); ok = cur.Next() {
+		a, rest, ok := addressOfKey(cur.Key())
+		part, whole := partOfKey(rest)
+		if !ok || !whole {
+			continue
+		}
+		if len(refs) > 0 && refs[0].address != a {
+			c.d.log.Warn("a version has several garbage lists and no record: what they name stays stored", "version", version)
+			return nil, nil
+		}
+		refs = append(refs, listRef{a, part})
+	}
+	return refs, storeError(cur.Err())
+}
+
+// garbageGrowth is how many times the bytes of a stored list it takes in memory, about.
+const garbageGrowth = 4
+
+// readLists reads lists as far as memory allows, and returns those that it has read and the rest.
+func (c *collection) readLists(ctx context.Context, refs []listRef) (read, rest []listRef, err error) {
+	s, err := c.d.snapshot(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
 	defer func() { err = errors.Join(err, storeError(s.Close())) }()
-	for size := 0; len(lists) > 0 && size < collectBytes; lists = lists[1:] {
-		ref := lists[0]
+	c.list.reset()
+	n := 0
+	for n < len(refs) && (n == 0 || c.list.bytes() < c.d.memory/2) {
+		ref := refs[n]
+		n++
 		key := partKey(kindGarbage, node.RootTypeState, ref.address, ref.part)
 		value, err := getOrNil(s, key)
 		if err != nil {
 			return nil, nil, err
 		}
 		if value == nil {
-			continue // a later step of an earlier attempt has removed it
+			continue // it was applied before an earlier attempt was broken off
 		}
-		before := len(all)
-		if all, err = appendDead(all, key, value, ref.address.Version); err != nil {
-			d.log.Warn("a garbage list is damaged: what it names stays stored", "version", ref.address.Version)
-		}
-		for _, g := range all[before:] {
-			size += 48 + len(g.position)
+		if err := c.list.add(key, value, ref.address.Version); err != nil {
+			c.d.log.Warn("a garbage list is damaged: what it names stays stored", "version", ref.address.Version)
 		}
 	}
-	return all, lists, nil
+	c.list.sort()
+	return refs[:n], refs[n:], nil
 }
 
-// markDead gathers what becomes of the blocks that hold the first of the dead entries, and returns the
-// rest.
-func (d *DB) markDead(ctx context.Context, p *part, all []dead) (rest []dead, err error) {
-	s, err := d.snapshot(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, storeError(s.Close())) }()
-	c := s.Cursor()
-	defer func() { err = errors.Join(err, storeError(c.Close())) }()
-	for len(all) > 0 {
-		first := &all[0]
-		want := nodeKey(kindBlock, node.RootTypeState, first.address, first.position)
-		if !c.Seek(want) {
-			if err := c.Err(); err != nil {
-				return nil, storeError(err)
-			}
-			return nil, nil // nothing that is asked for is there
+// applyList marks what the list names as dead, block by block. What is gathered last is not written yet.
+func (c *collection) applyList(ctx context.Context) error {
+	for i := 0; i < len(c.list.entries); {
+		if err := c.d.carryOn(ctx); err != nil {
+			return err
 		}
-		key := c.Key()
-		if !bytes.HasPrefix(key, want[:prefixSize]) {
-			all = all[1:]
-			continue
+		next, looked, err := c.gather(ctx, i)
+		if err != nil {
+			return err
 		}
-		last := node.Position(key[prefixSize:])
-		n := 1
-		for n < len(all) && all[n].address == first.address && all[n].position.Compare(last) <= 0 {
-			n++
+		i = next
+		written := c.part.batch.Bytes()
+		if err := c.flush(ctx, i < len(c.list.entries)); err != nil {
+			return err
 		}
-		value := c.Value()
-		if p.full(2, 2*len(key)+len(value)) || p.batch.Bytes() >= collectPart {
-			return all, nil
-		}
-		if err := d.shrink(s, p, key, value, all[:n]); err != nil {
-			return nil, err
-		}
-		all = all[n:]
-	}
-	return nil, nil
-}
-
-// shrink gathers what becomes of a block with some more dead entries: it goes, it is written again
-// without them, or they are kept count of.
-func (d *DB) shrink(s kv.Snapshot, p *part, key, value []byte, gone []dead) error {
-	b, reason := openBlock(key, value)
-	if reason != "" {
-		d.log.Warn("a block is damaged: its space stays taken", "key", key, "reason", reason)
-		return nil
-	}
-	deadKey := p.arena.copy(key)
-	deadKey[0] = key[0] - kindBlock + kindDead
-	stored, err := getOrNil(s, deadKey)
-	if err != nil {
-		return err
-	}
-	slots := d.deadSlots(&b, deadKey, stored)
-	for i := range gone {
-		slot, found, damaged := b.find(gone[i].position)
-		if damaged {
-			d.log.Warn("a block is damaged: its space stays taken", "key", key)
-			return nil
-		}
-		if found { // it is not where this is done again
-			slots[slot/8] |= 1 << (slot % 8)
-		}
-	}
-	var live []entry
-	total, kept := 0, 0
-	for i := range b.n {
-		suffix, record, ok := b.entry(i)
-		if !ok {
-			d.log.Warn("a block is damaged: its space stays taken", "key", key)
-			return nil
-		}
-		total += len(suffix) + len(record)
-		if slots[i/8]&(1<<(i%8)) == 0 {
-			kept += len(suffix) + len(record)
-			live = append(live, entry{slices.Concat(b.shared, suffix), record})
-		}
-	}
-	blockKey := p.arena.copy(key)
-	switch {
-	case len(live) == 0:
-		p.batch.Delete(blockKey)
-		p.batch.Delete(deadKey)
-	case kept*2 <= total:
-		block := p.arena.keep(appendBlock(p.arena.grow(blockRoom(live)), key, live, len(b.shared), b.generation+1))
-		p.batch.Put(blockKey, block)
-		p.batch.Delete(deadKey)
-	default:
-		v := append(p.arena.grow(1+len(slots)+crcSize), b.generation)
-		v = p.arena.keep(seal(deadKey, append(v, slots...)))
-		if !bytes.Equal(v, stored) {
-			p.batch.Put(deadKey, v)
+		if err := c.pace.wait(ctx, looked+written); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-// deadSlots returns a copy of the stored bitmap of a block's dead slots; an empty one where there is
-// none for this generation of the block.
-func (d *DB) deadSlots(b *block, key, stored []byte) []byte {
-	slots := make([]byte, (b.n+7)/8)
+// flush writes what is gathered where now says so.
+func (c *collection) flush(ctx context.Context, now bool) error {
+	if !now || c.part.batch.Len() == 0 {
+		return nil
+	}
+	return c.d.write(ctx, &c.part, false, nil)
+}
+
+// gather gathers what becomes of the blocks that hold the dead entries from i on, as far as one write
+// goes. It returns where to go on, and how many bytes it has looked at.
+func (c *collection) gather(ctx context.Context, i int) (next, looked int, err error) {
+	s, err := c.d.snapshot(ctx)
+	if err != nil {
+		return i, 0, err
+	}
+	defer func() { err = errors.Join(err, storeError(s.Close())) }()
+	blocks, bitmaps := forward{cursor: s.Cursor()}, forward{cursor: s.Cursor()}
+	defer func() { err = errors.Join(err, storeError(blocks.cursor.Close()), storeError(bitmaps.cursor.Close())) }()
+	var want, deadKey []byte
+	for n := 0; i < len(c.list.entries) && n < collectBlocks; n++ {
+		a, p := c.list.at(i)
+		want = append(appendPrefix(want[:0], kindBlock, node.RootTypeState, a), p...)
+		found, err := blocks.to(want)
+		if err != nil {
+			return i, looked, err
+		}
+		if !found {
+			return len(c.list.entries), looked, nil // nothing that is asked for is there
+		}
+		key := blocks.cursor.Key()
+		if !bytes.HasPrefix(key, want[:prefixSize]) {
+			i++
+			continue
+		}
+		end := c.list.upTo(i, a, node.Position(key[prefixSize:]))
+		value := blocks.cursor.Value()
+		if c.part.full(2, 2*len(key)+len(value)) || c.part.batch.Bytes() >= collectPart {
+			return i, looked, nil
+		}
+		looked += len(value)
+		deadKey = append(deadKey[:0], key...)
+		deadKey[0] = key[0] - kindBlock + kindDead
+		var stored []byte
+		if found, err = bitmaps.to(deadKey); err != nil {
+			return i, looked, err
+		} else if found && bytes.Equal(bitmaps.cursor.Key(), deadKey) {
+			stored = bitmaps.cursor.Value()
+		}
+		c.shrink(key, value, deadKey, stored, i, end)
+		i = end
+	}
+	return i, looked, nil
+}
+
+// forward is a cursor that is only ever moved forward.
+type forward struct {
+	cursor kv.Cursor
+	stands bool
+	ended  bool
+}
+
+// to moves to the first key ≥ key and says whether there is one. Most often that is the very next.
+func (f *forward) to(key []byte) (bool, error) {
+	if f.ended {
+		return false, nil
+	}
+	if f.stands && bytes.Compare(f.cursor.Key(), key) >= 0 {
+		return true, nil
+	}
+	f.stands = f.stands && f.cursor.Next() && bytes.Compare(f.cursor.Key(), key) >= 0
+	if !f.stands {
+		if err := f.cursor.Err(); err != nil {
+			return false, storeError(err)
+		}
+		if f.stands = f.cursor.Seek(key); !f.stands {
+			f.ended = true
+			return false, storeError(f.cursor.Err())
+		}
+	}
+	return true, nil
+}
+
+// shrink gathers what becomes of a block with some more dead entries, those of the list from one index up
+// to another: it goes, it is written again without them, or they are kept count of.
+func (c *collection) shrink(key, value, deadKey, stored []byte, from, to int) {
+	damaged := func(reason string) {
+		c.d.log.Warn("a block is damaged: its space stays taken", "key", key, "reason", reason)
+	}
+	b, reason := openBlock(key, value)
+	if reason != "" {
+		damaged(reason)
+		return
+	}
+	slots := c.d.deadSlots(&b, deadKey, stored, c.slots)
+	c.slots = slots
+	for ; from < to; from++ {
+		_, p := c.list.at(from)
+		slot, found, bad := b.find(p)
+		if bad {
+			damaged("entries")
+			return
+		}
+		if found { // it is not where this is done again
+			slots[slot/8] |= 1 << (slot % 8)
+		}
+	}
+	live, total, kept := 0, 0, 0
+	for i := range b.n {
+		suffix, record, ok := b.entry(i)
+		if !ok {
+			damaged("entries")
+			return
+		}
+		total += len(suffix) + len(record)
+		if !isDead(slots, i) {
+			live++
+			kept += len(suffix) + len(record)
+		}
+	}
+	out := &c.part
+	switch {
+	case live == 0:
+		out.batch.Delete(out.arena.copy(key))
+		out.batch.Delete(out.arena.copy(deadKey))
+	case kept*2 <= total:
+		c.rewrite(key, &b, slots)
+		out.batch.Delete(out.arena.copy(deadKey))
+	default:
+		v := append(out.arena.grow(1+len(slots)+crcSize), b.generation)
+		v = out.arena.keep(seal(deadKey, append(v, slots...)))
+		if !bytes.Equal(v, stored) {
+			out.batch.Put(out.arena.copy(deadKey), v)
+		}
+	}
+}
+
+// rewrite gathers a block without its dead entries, under the same key.
+func (c *collection) rewrite(key []byte, b *block, slots []byte) {
+	c.live = c.live[:0]
+	for i := range b.n {
+		if suffix, record, _ := b.entry(i); !isDead(slots, i) {
+			c.live = append(c.live, entry{slices.Concat(b.shared, suffix), record})
+		}
+	}
+	out := &c.part
+	value := out.arena.keep(appendBlock(out.arena.grow(blockRoom(c.live)), key, c.live, len(b.shared), b.generation+1))
+	out.batch.Put(out.arena.copy(key), value)
+	clear(c.live)
+}
+
+func isDead(slots []byte, i int) bool { return slots[i/8]&(1<<(i%8)) != 0 }
+
+// deadSlots returns a copy, in memory that may be given, of the stored bitmap of a block's dead slots; an
+// empty one where there is none for this generation of the block.
+func (d *DB) deadSlots(b *block, key, stored, memory []byte) []byte {
+	n := (b.n + 7) / 8
+	slots := slices.Grow(memory[:0], n)[:n]
+	clear(slots)
 	if stored == nil {
 		return slots
 	}
 	f, ok := unseal(key, stored)
-	if generation := f.byte(); !ok || generation != b.generation || len(f.b) != len(slots) {
+	if generation := f.byte(); !ok || generation != b.generation || len(f.b) != n {
 		d.log.Warn("a count of dead entries is damaged: their space stays taken", "key", key)
 		return slots
 	}
@@ -260,39 +454,49 @@ func (d *DB) deadSlots(b *block, key, stored []byte) []byte {
 	return slots
 }
 
-// finishCollect removes what pruned versions have beside nodes, and says that it is done.
-func (d *DB) finishCollect(ctx context.Context, s state) error {
+// finish removes what versions from one up to, not including, another have beside nodes that later ones
+// may share, and says that it is done.
+func (c *collection) finish(ctx context.Context, from, to uint64) error {
+	d := c.d
+	type span struct{ from, to []byte }
+	var spans []span
 	for _, kind := range nodeKinds { // all that is of one version only
-		from, to := typeKey(kind, node.RootTypeIO, s.applied), typeKey(kind, node.RootTypeIO, s.earliest)
-		if err := d.dropRange(ctx, from, to, nil); err != nil {
-			return err
+		spans = append(spans, span{typeKey(kind, node.RootTypeIO, from), typeKey(kind, node.RootTypeIO, to)})
+	}
+	spans = append(spans,
+		span{typeKey(kindWriteLog, node.RootTypeState, from), typeKey(kindWriteLog, node.RootTypeState, to)},
+		span{typeKey(kindGarbage, node.RootTypeState, from), typeKey(kindGarbage, node.RootTypeState, to+1)},
+		span{versionKey(from), versionKey(to)},
+	)
+	for _, s := range spans {
+		for s.from != nil {
+			if err := d.carryOn(ctx); err != nil {
+				return err
+			}
+			next, err := d.gatherKeys(ctx, &c.part, s.from, s.to)
+			if err != nil {
+				return err
+			}
+			if err := c.flush(ctx, next != nil); err != nil {
+				return err
+			}
+			s.from = next
 		}
 	}
-	for _, r := range []struct {
-		kind byte
-		to   uint64
-	}{{kindWriteLog, s.earliest}, {kindGarbage, s.earliest + 1}} {
-		from, to := typeKey(r.kind, node.RootTypeState, s.applied), typeKey(r.kind, node.RootTypeState, r.to)
-		if err := d.dropRange(ctx, from, to, nil); err != nil {
-			return err
-		}
-	}
-	if err := d.dropRange(ctx, versionKey(s.applied), versionKey(s.earliest), nil); err != nil {
+	if err := c.flush(ctx, c.part.full(1, 128)); err != nil {
 		return err
 	}
 	if err := d.take(ctx, d.turn); err != nil {
 		return err
 	}
 	defer give(d.turn)
-	d.mu.Lock()
-	next := d.state
-	d.mu.Unlock()
-	next.applied = s.earliest
-	var b kv.Batch
-	b.Put(stateKey, next.encode())
-	if err := d.apply(ctx, &b, false); err != nil {
+	next := d.present()
+	next.applied = to
+	c.part.batch.Put(stateKey, next.encode())
+	if err := d.apply(ctx, &c.part.batch, false); err != nil {
 		return err
 	}
+	c.part.reset()
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = next

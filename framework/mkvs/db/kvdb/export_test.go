@@ -3,6 +3,7 @@ package kvdb
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -33,7 +34,7 @@ func LiveEntries(ctx context.Context, ndb db.NodeDB) (map[string]bool, error) {
 			if err != nil {
 				return nil, err
 			}
-			slots := d.deadSlots(&b, deadKey, stored)
+			slots := d.deadSlots(&b, deadKey, stored, nil)
 			for i := range b.n {
 				suffix, _, _ := b.entry(i)
 				if slots[i/8]&(1<<(i%8)) == 0 {
@@ -67,4 +68,30 @@ func KindCounts(ctx context.Context, ndb db.NodeDB) (map[byte]int, error) {
 		counts[c.Key()[0]]++
 	}
 	return counts, c.Err()
+}
+
+// AwaitBackground returns when no pruned version waits for its space to be freed that the background
+// frees. What it awaits is the state that each round writes.
+func AwaitBackground(ctx context.Context, ndb db.NodeDB) error {
+	d := ndb.(*DB)
+	for {
+		if s := d.present(); s.backlog() < collectEvery {
+			return nil
+		}
+		if err := d.take(ctx, d.pruning); err != nil { // the background has it while it works
+			return err
+		}
+		give(d.pruning)
+		d.collectDue()
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// HoldReader opens a snapshot as a reader does, and returns what closes it.
+func HoldReader(ctx context.Context, ndb db.NodeDB) (release func() error, err error) {
+	s, err := ndb.(*DB).snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s.Close, nil
 }

@@ -1,7 +1,6 @@
 package kvdb
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
 	"slices"
@@ -71,32 +70,135 @@ func (g *garbageWriter) encode(key []byte) []byte {
 	return seal(key, out)
 }
 
-// appendDead appends what a part of a garbage list of a version names; nothing where it is damaged.
-func appendDead(list []dead, key, value []byte, version uint64) ([]dead, error) {
-	given := list
-	f, ok := unseal(key, value)
-	if !ok {
-		return given, damaged(version, "garbage list")
+// deadList is what garbage lists name, in little memory: a version of a thousand changes names ten
+// thousand entries.
+type deadList struct {
+	entries []deadEntry
+	// positions holds le16(length) ‖ position for each entry.
+	positions []byte
+	addresses []node.Address
+	index     map[node.Address]uint32
+}
+
+// deadEntry is a dead entry: the first bytes of its position, where all of it lies in the list's
+// positions, and which of the list's addresses is its.
+type deadEntry struct {
+	prefix  uint64
+	at      uint32
+	address uint32
+}
+
+func (l *deadList) reset() {
+	l.entries, l.positions, l.addresses = l.entries[:0], l.positions[:0], l.addresses[:0]
+	if l.index == nil {
+		l.index = make(map[node.Address]uint32)
 	}
-	for !f.bad && len(f.b) > 0 {
-		delta, candidate, n := f.uvarint(), f.uint16(), f.uvarint()
-		if f.bad || delta > version {
-			return given, damaged(version, "garbage list")
+	clear(l.index)
+}
+
+// bytes is what the list takes.
+func (l *deadList) bytes() int { return 16*len(l.entries) + len(l.positions) + 32*len(l.addresses) }
+
+func (l *deadList) position(e *deadEntry) node.Position {
+	n := int(binary.LittleEndian.Uint16(l.positions[e.at:]))
+	from := int(e.at) + 2
+	return node.Position(l.positions[from : from+n : from+n])
+}
+
+// at returns an entry.
+func (l *deadList) at(i int) (node.Address, node.Position) {
+	e := &l.entries[i]
+	return l.addresses[e.address], l.position(e)
+}
+
+// upTo returns the index of the first entry, from i on, that is not of an address or lies behind a
+// position.
+func (l *deadList) upTo(i int, a node.Address, last node.Position) int {
+	for ; i < len(l.entries); i++ {
+		if at, p := l.at(i); at != a || p.Compare(last) > 0 {
+			break
+		}
+	}
+	return i
+}
+
+// sort sorts by the keys that entries are stored under.
+func (l *deadList) sort() {
+	order := make([]uint32, len(l.addresses))
+	for i := range order {
+		order[i] = uint32(i)
+	}
+	slices.SortFunc(order, func(i, j uint32) int {
+		a, b := l.addresses[i], l.addresses[j]
+		return cmp.Or(cmp.Compare(a.Version, b.Version), cmp.Compare(a.Candidate, b.Candidate))
+	})
+	rank, sorted := make([]uint32, len(order)), make([]node.Address, len(order))
+	for r, i := range order {
+		rank[i], sorted[r] = uint32(r), l.addresses[i]
+	}
+	l.addresses = sorted
+	for i := range l.entries {
+		l.entries[i].address = rank[l.entries[i].address]
+	}
+	slices.SortFunc(l.entries, func(a, b deadEntry) int {
+		switch {
+		case a.address != b.address:
+			return cmp.Compare(a.address, b.address)
+		case a.prefix != b.prefix:
+			return cmp.Compare(a.prefix, b.prefix)
+		default:
+			return l.position(&a).Compare(l.position(&b))
+		}
+	})
+}
+
+// add adds what a part of a garbage list of a version names; nothing where it is damaged.
+func (l *deadList) add(key, value []byte, version uint64) error {
+	entries, positions := len(l.entries), len(l.positions)
+	f, ok := unseal(key, value)
+	if ok {
+		ok = eachDead(&f, version, func(a node.Address, p node.Position) {
+			i, known := l.index[a]
+			if !known {
+				i = uint32(len(l.addresses))
+				l.index[a], l.addresses = i, append(l.addresses, a)
+			}
+			var first [8]byte
+			copy(first[:], p)
+			l.entries = append(l.entries, deadEntry{binary.BigEndian.Uint64(first[:]), uint32(len(l.positions)), i})
+			l.positions = binary.LittleEndian.AppendUint16(l.positions, uint16(len(p)))
+			l.positions = append(l.positions, p...)
+		})
+	}
+	if !ok {
+		l.entries, l.positions = l.entries[:entries], l.positions[:positions]
+		return damaged(version, "garbage list")
+	}
+	return nil
+}
+
+// eachDead calls f with what a part of a garbage list of a version names, and says whether the list is
+// whole. The position is valid until the next.
+func eachDead(list *fields, version uint64, f func(node.Address, node.Position)) bool {
+	var p node.Position
+	for len(list.b) > 0 {
+		delta, candidate, n := list.uvarint(), list.uint16(), list.uvarint()
+		if list.bad || delta > version {
+			return false
 		}
 		a := node.Address{Version: version - delta, Candidate: candidate}
-		var before node.Position
+		p = p[:0]
 		for range n {
-			shared := f.uvarint()
-			rest := f.bytes(f.uvarint())
-			if f.bad || shared > uint64(len(before)) || shared+uint64(len(rest)) > uint64(node.MaxPositionBytes) {
-				return given, damaged(version, "garbage list")
+			shared := list.uvarint()
+			rest := list.bytes(list.uvarint())
+			if list.bad || shared > uint64(len(p)) {
+				return false
 			}
-			p := append(bytes.Clone(before[:shared]), rest...)
-			list, before = append(list, dead{a, p}), p
+			if p = append(p[:shared], rest...); !validPosition(p) {
+				return false
+			}
+			f(a, p)
 		}
 	}
-	if f.bad {
-		return given, damaged(version, "garbage list")
-	}
-	return list, nil
+	return !list.bad
 }

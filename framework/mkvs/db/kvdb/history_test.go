@@ -202,7 +202,27 @@ func (h *history) prune(ctx context.Context, t tester) error {
 		wantErr(t, h.ndb.Prune(ctx, h.m.earliest), db.ErrMultipartInProgress)
 		return nil
 	}
-	return h.op(func() error { return h.ndb.Prune(ctx, h.m.earliest) }, h.m.prune)
+	if h.rng.IntN(3) > 0 {
+		return h.op(func() error { return h.ndb.Prune(ctx, h.m.earliest) }, h.m.prune)
+	}
+	below := h.m.earliest + uint64(h.rng.IntN(int(h.m.latest-h.m.earliest)+1))
+	there := uint64(0)
+	for v := range h.m.final {
+		if v < below {
+			there++
+		}
+	}
+	return h.op(func() error {
+		removed, err := h.ndb.PruneBefore(ctx, below)
+		if err == nil && removed != there {
+			t.Fatalf("PruneBefore(%d) removed %d versions of %d", below, removed, there)
+		}
+		return err
+	}, func() { h.m.pruneBefore(below) })
+}
+
+func (h *history) collect(ctx context.Context, _ tester) error {
+	return h.op(func() error { return h.ndb.CollectGarbage(ctx, nil) }, func() {})
 }
 
 func (h *history) compact(ctx context.Context, _ tester) error {
@@ -381,6 +401,7 @@ var steps = map[string]func(h *history, ctx context.Context, t tester) error{
 	"finalize":        (*history).finalize,
 	"finalizeMore":    (*history).finalize,
 	"prune":           (*history).prune,
+	"collect":         (*history).collect,
 	"compact":         (*history).compact,
 	"reopen":          (*history).reopen,
 	"startRestore":    (*history).startRestore,

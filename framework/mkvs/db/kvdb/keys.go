@@ -71,6 +71,14 @@ func partKey(kind byte, t node.RootType, a node.Address, part uint32) []byte {
 	return binary.BigEndian.AppendUint32(appendPrefix(make([]byte, 0, prefixSize+4), kind, t, a), part)
 }
 
+// partOfKey is the part in what follows the address in a key that has one.
+func partOfKey(rest []byte) (part uint32, ok bool) {
+	if len(rest) != 4 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint32(rest), true
+}
+
 func markKey(t node.RootType, a node.Address, index uint64) []byte {
 	return binary.BigEndian.AppendUint64(appendPrefix(make([]byte, 0, prefixSize+8), kindMark, t, a), index)
 }

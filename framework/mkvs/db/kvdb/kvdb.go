@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -65,8 +66,20 @@ type DB struct {
 	tidying   int
 	insert    *insert
 	pins      map[*pin]struct{}
-	// beingPruned is the version that Prune is about to remove.
-	beingPruned *uint64
+	// goingBelow is the version below which all are about to be removed, nil where none are.
+	goingBelow *uint64
+
+	// garbageRate and memory are Config's.
+	garbageRate int64
+	memory      int
+	// background is what goes on by itself: it begins when wake holds a token, pauses until nudge holds
+	// one at most, and does not pause while hurried is not 0.
+	background sync.WaitGroup
+	wake       chan struct{}
+	nudge      chan struct{}
+	hurried    atomic.Int32
+	// readers holds a token for each snapshot that is open, where their number is bounded.
+	readers chan struct{}
 }
 
 // slot is what candidates are numbered in.
@@ -148,10 +161,38 @@ func (d *DB) apply(ctx context.Context, batch *kv.Batch, sync bool) error {
 	return storeError(d.store.Apply(context.WithoutCancel(ctx), batch, sync))
 }
 
-// snapshot takes a snapshot. The caller doesn't wait for a turn before it is closed.
+// snapshot takes a snapshot, once fewer than the store can have are open. The caller waits neither for a
+// turn nor for another snapshot before it is closed.
 func (d *DB) snapshot(ctx context.Context) (kv.Snapshot, error) {
+	if d.readers == nil {
+		s, err := d.store.Snapshot(ctx)
+		return s, storeError(err)
+	}
+	if err := d.take(ctx, d.readers); err != nil {
+		return nil, err
+	}
 	s, err := d.store.Snapshot(ctx)
-	return s, storeError(err)
+	if err != nil {
+		give(d.readers)
+		return nil, storeError(err)
+	}
+	return &countedSnapshot{Snapshot: s, readers: d.readers}, nil
+}
+
+// countedSnapshot is a snapshot of a store that can have only so many.
+type countedSnapshot struct {
+	kv.Snapshot
+	readers chan struct{}
+	closed  bool
+}
+
+func (s *countedSnapshot) Close() error {
+	err := s.Snapshot.Close()
+	if !s.closed {
+		s.closed = true
+		give(s.readers)
+	}
+	return err
 }
 
 // storeError gives a store's error its identity here.
@@ -188,7 +229,7 @@ func (d *DB) Compact(ctx context.Context, progress func(done, total int64)) erro
 		return err
 	}
 	defer d.end()
-	if err := d.collect(ctx, 0); err != nil {
+	if err := d.collect(ctx, nil, nil); err != nil {
 		return err
 	}
 	if err := d.take(ctx, d.turn); err != nil {
@@ -242,6 +283,7 @@ func (d *DB) Close(ctx context.Context) error {
 			return fmt.Errorf("kvdb: closing while calls are in progress: %w", ctx.Err())
 		}
 	}
+	d.background.Wait() // it ends soon after life does
 	d.mu.Lock()
 	first := !d.released
 	d.released = true

@@ -40,6 +40,9 @@ type lastingStore struct {
 	// must be none when something is applied.
 	open  atomic.Int32
 	alone bool
+	// mostOpen is the largest number of them. onApply is called after each write, and may be nil.
+	mostOpen atomic.Int32
+	onApply  func()
 }
 
 func newLastingStore(t testing.TB) *lastingStore {
@@ -74,6 +77,9 @@ func (s *lastingStore) Apply(ctx context.Context, b *kv.Batch, sync bool) error 
 		}
 		return errCrashed
 	}
+	if s.onApply != nil {
+		defer s.onApply()
+	}
 	return s.Store.Apply(ctx, b, sync)
 }
 
@@ -87,7 +93,7 @@ type tester interface {
 }
 
 func openDB(ctx context.Context, store kv.Store, change func(*db.Config)) (db.NodeDB, error) {
-	cfg := &db.Config{Namespace: testNamespace}
+	cfg := &db.Config{Namespace: testNamespace, GarbageRate: -1} // nothing goes on by itself
 	if change != nil {
 		change(cfg)
 	}
@@ -191,6 +197,13 @@ func (m *model) finalize(roots []*mroot) {
 				again = true
 			}
 		}
+	}
+}
+
+// pruneBefore prunes all versions below one.
+func (m *model) pruneBefore(version uint64) {
+	for m.earliest < version {
+		m.prune()
 	}
 }
 

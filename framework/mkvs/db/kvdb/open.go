@@ -13,8 +13,8 @@ import (
 )
 
 // Open makes a node database of a store. It takes the store over: the store is closed when Open fails
-// and with the database. Only cfg's Namespace, ReadOnly, limits, DiscardWriteLogs, Migrate and
-// Logger are looked at. An empty store becomes a database of cfg.Namespace; one that holds anything else is refused with
+// and with the database. Only cfg's Namespace, ReadOnly, limits, DiscardWriteLogs, Migrate,
+// GarbageRate, MemoryBytes and Logger are looked at. An empty store becomes a database of cfg.Namespace; one that holds anything else is refused with
 // db.ErrForeign, db.ErrFormatVersion or db.ErrBadNamespace. What unfinished work has left behind is
 // removed, and what was begun and has to be finished is carried on, unless the database is opened for
 // reading only.
@@ -24,16 +24,23 @@ func Open(ctx context.Context, store kv.Store, cfg *db.Config, opts Options) (db
 		d.stop()
 		return nil, errors.Join(err, store.Close())
 	}
+	d.startCollecting()
 	return d, nil
 }
 
 func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 	d := &DB{
-		store:      store,
-		log:        cfg.Logger,
-		limits:     newLimits(store.Limits()),
-		keepLogs:   !cfg.DiscardWriteLogs,
-		migrating:  cfg.Migrate,
+		store:     store,
+		log:       cfg.Logger,
+		limits:    newLimits(store.Limits()),
+		keepLogs:  !cfg.DiscardWriteLogs,
+		migrating: cfg.Migrate,
+		wake:      make(chan struct{}, 1),
+		nudge:     make(chan struct{}, 1),
+
+		garbageRate: cfg.GarbageRate,
+		memory:      int(cfg.MemoryBytes),
+
 		turn:       make(chan struct{}, 1),
 		pruning:    make(chan struct{}, 1),
 		completing: make(chan struct{}, 1),
@@ -47,6 +54,15 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 	d.life, d.stop = context.WithCancel(context.Background())
 	if d.log == nil {
 		d.log = hclog.NewNullLogger()
+	}
+	if d.garbageRate == 0 {
+		d.garbageRate = db.DefaultGarbageRate
+	}
+	if d.memory == 0 {
+		d.memory = db.DefaultMemoryBytes
+	}
+	if n := d.limits.Readers; n > 0 {
+		d.readers = make(chan struct{}, n)
 	}
 	d.info = db.Info{
 		Backend:        opts.Backend,
@@ -75,6 +91,9 @@ func orDefault(n, otherwise int) int {
 func (d *DB) open(ctx context.Context) error {
 	if d.info.MaxKeyBytes <= 0 || d.info.MaxValueBytes <= 0 || d.limits.ops < leastBatchOps {
 		return fmt.Errorf("%w: the store's limits %+v leave no room for a node or a version", db.ErrLimitExceeded, d.limits.Limits)
+	}
+	if d.memory < db.MinMemoryBytes {
+		return fmt.Errorf("%w: MemoryBytes is %d, at least %d are needed", db.ErrBadSettings, d.memory, db.MinMemoryBytes)
 	}
 	if err := d.checkFormat(ctx); err != nil {
 		return err
@@ -192,6 +211,9 @@ func (d *DB) counts(s kv.Snapshot, version uint64, r *rootRecord) (bool, error) 
 		return d.candidate(version-1, r.typ, r.parent) != nil, nil
 	}
 	v, err := d.readVersion(s, version-1)
+	if errors.Is(err, db.ErrCorrupted) {
+		return true, nil // finalizing it will say that the latest version is damaged
+	}
 	if err != nil || v == nil {
 		return false, err
 	}
@@ -213,6 +235,10 @@ func (d *DB) owned(s kv.Snapshot, t node.RootType, a node.Address) (bool, error)
 		return true, nil // later versions may share it, and the record that told is gone
 	}
 	v, err := d.readVersion(s, a.Version)
+	if errors.Is(err, db.ErrCorrupted) {
+		d.log.Warn("a version's record is damaged: everything that may be its own is kept", "version", a.Version)
+		return true, nil
+	}
 	if err != nil || v == nil {
 		return false, err
 	}

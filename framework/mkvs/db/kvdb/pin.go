@@ -48,7 +48,7 @@ func (d *DB) tryPin(ctx context.Context, version uint64, owner string) (_ db.Pin
 	if version < d.state.earliest {
 		return nil, false, pruned(version, d.state.earliest)
 	}
-	if d.beingPruned != nil && *d.beingPruned == version {
+	if d.goingBelow != nil && version < *d.goingBelow {
 		return nil, true, nil
 	}
 	p := &pin{d: d, version: version, owner: owner, since: time.Now()}

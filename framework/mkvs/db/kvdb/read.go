@@ -27,7 +27,7 @@ func (d *DB) read(ctx context.Context, root node.Root, f func(s kv.Snapshot, r *
 		return err
 	}
 	defer func() { err = errors.Join(err, storeError(s.Close())) }()
-	after, err := d.lookup(ctx, root)
+	after, err := d.lookupIn(s, root)
 	if err != nil {
 		return err
 	}

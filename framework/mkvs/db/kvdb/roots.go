@@ -126,8 +126,22 @@ func (d *DB) checkName(root *node.Root) error {
 }
 
 // lookup returns what is known of a root that can be read; for an empty root that was not committed,
-// a record that is not stored.
+// a record that is not stored. The caller has no snapshot open.
 func (d *DB) lookup(ctx context.Context, root node.Root) (*rootRecord, error) {
+	return d.lookupBy(root, func(version uint64) (*versionRecord, error) { return d.version(ctx, version) })
+}
+
+// lookupIn is lookup for a caller that has a snapshot open.
+func (d *DB) lookupIn(s kv.Snapshot, root node.Root) (*rootRecord, error) {
+	return d.lookupBy(root, func(version uint64) (*versionRecord, error) {
+		if v := d.remembered(version); v != nil {
+			return v, nil
+		}
+		return d.readVersion(s, version)
+	})
+}
+
+func (d *DB) lookupBy(root node.Root, readVersion func(version uint64) (*versionRecord, error)) (*rootRecord, error) {
 	if err := d.checkName(&root); err != nil {
 		return nil, err
 	}
@@ -140,7 +154,7 @@ func (d *DB) lookup(ctx context.Context, root node.Root) (*rootRecord, error) {
 		return nil, pruned(root.Version, s.earliest)
 	case !root.Type.IsValid():
 	case s.any && root.Version <= s.latest:
-		v, err := d.version(ctx, root.Version)
+		v, err := readVersion(root.Version)
 		if err != nil {
 			return nil, err
 		}
@@ -174,10 +188,7 @@ func (d *DB) candidate(version uint64, t node.RootType, h hash.Hash) *rootRecord
 
 // version returns the record of a version that is finalized; nil where it is not there.
 func (d *DB) version(ctx context.Context, version uint64) (_ *versionRecord, err error) {
-	d.mu.Lock()
-	v := d.versions[version]
-	d.mu.Unlock()
-	if v != nil {
+	if v := d.remembered(version); v != nil {
 		return v, nil
 	}
 	s, err := d.snapshot(ctx)
@@ -185,13 +196,20 @@ func (d *DB) version(ctx context.Context, version uint64) (_ *versionRecord, err
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, storeError(s.Close())) }()
-	v, err = d.readVersion(s, version)
+	v, err := d.readVersion(s, version)
 	if v != nil {
 		d.mu.Lock()
 		d.remember(version, v)
 		d.mu.Unlock()
 	}
 	return v, err
+}
+
+// remembered returns a version's record where memory has it.
+func (d *DB) remembered(version uint64) *versionRecord {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.versions[version]
 }
 
 // readVersion is version, from a snapshot.

@@ -19,7 +19,7 @@ func (s *lastingStore) Snapshot(ctx context.Context) (kv.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.open.Add(1)
+	s.mostOpen.Store(max(s.mostOpen.Load(), s.open.Add(1)))
 	return &strictSnapshot{Snapshot: inner, store: s}, nil
 }
 

@@ -118,7 +118,7 @@ type logWalk struct {
 // fill reads a frame. What it keeps are copies: the snapshot is closed afterwards.
 func (w *logWalk) fill(ctx context.Context, d *DB, s kv.Snapshot, r *rootRecord) error {
 	w.frame = nil
-	if _, err := d.lookup(ctx, w.start); err != nil {
+	if _, err := d.lookupIn(s, w.start); err != nil {
 		return err
 	}
 	start, end := &w.start, &w.end

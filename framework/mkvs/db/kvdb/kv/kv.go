@@ -20,7 +20,8 @@
 // Limits
 //
 //	KV10 Limits returns the same numbers during the store's life and takes no I/O.
-//	KV11 The caller keeps each number; the store may refuse what goes beyond with ErrLimitExceeded.
+//	KV11 The caller keeps each number; the store may refuse what goes beyond with ErrLimitExceeded. Of
+//	     Readers, too: a caller that wants one more snapshot waits until one is closed.
 //
 // Apply
 //
@@ -102,6 +103,8 @@ type Limits struct {
 	ValueBytes int
 	// PreferredBatchBytes is the size of batch that is fastest in bulk. 0 means that any is.
 	PreferredBatchBytes int
+	// Readers bounds how many snapshots are open at once; 0 means no bound.
+	Readers int
 	// Durable says that clauses KV21 and KV22 are kept.
 	Durable bool
 	// StableValues says that values stay valid until their snapshot is closed (KV33).
