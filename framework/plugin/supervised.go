@@ -126,8 +126,8 @@ func (d *supervised) mourn(p *Process) {
 		return
 	}
 	d.s.logger.Error("a database's data is lost: it was in the process that has gone", "backend", d.info.Backend)
-	d.fail(fmt.Errorf("%w: the data is lost: a database of backend %q lives as long as its process, and %s",
-		db.ErrUnavailable, d.info.Backend, p.child.ending()))
+	d.fail(&givenUp{fmt.Errorf("the data is lost: a database of backend %q lives as long as its process, and %s",
+		d.info.Backend, p.child.ending())})
 }
 
 // fail notes that the database can't be asked any more. The first reason counts.
@@ -159,7 +159,7 @@ func (d *supervised) reopen(p *Process) {
 		pause, again := tries.add(time.Now())
 		if !again || refused(err) {
 			d.s.logger.Error("a database can't be opened again", "dir", d.cfg.Dir, "error", err)
-			d.fail(fmt.Errorf("%w: its process has gone, and it can't be opened again: %w", db.ErrUnavailable, err))
+			d.fail(&givenUp{fmt.Errorf("its process has gone, and it can't be opened again: %w", err)})
 			return
 		}
 		d.s.logger.Warn("a database is opened again once more", "dir", d.cfg.Dir, "in", pause, "error", err)

@@ -311,13 +311,18 @@ func (s *Supervisor) publish(p *Process) bool {
 func (s *Supervisor) giveUp(cause error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.failed = fmt.Errorf("%w: %w", db.ErrUnavailable, cause)
-	s.logger.Debug("a plugin is not supervised any more", "because", cause)
+	s.failed = &givenUp{cause}
 	s.tell()
 	for d := range s.databases {
 		d.fail(s.failed)
 	}
 }
+
+// givenUp is db.ErrUnavailable and ErrGivenUp, because of cause.
+type givenUp struct{ cause error }
+
+func (e *givenUp) Error() string   { return fmt.Sprintf("%v: %v", db.ErrUnavailable, e.cause) }
+func (e *givenUp) Unwrap() []error { return []error{db.ErrUnavailable, ErrGivenUp, e.cause} }
 
 // pauseFor waits, and says whether it could: it can't when ctx ends.
 func pauseFor(ctx context.Context, pause time.Duration) bool {

@@ -114,7 +114,7 @@ func (h *history) add(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, db.ErrUnavailable) {
+		if !errors.Is(err, db.ErrUnavailable) || errors.Is(err, plugin.ErrGivenUp) {
 			return fmt.Errorf("version %d: %w", version, err)
 		}
 	}
@@ -257,7 +257,7 @@ func TestWhatRunsEnds(t *testing.T) {
 		"put": batch.Put(ctx, node.RootPosition(), nil), "commit": batch.Commit(ctx, fakeRoot(2, "a"), node.Address{}),
 		"chunk": chunk.Commit(ctx, true),
 	} {
-		if !errors.Is(err, db.ErrUnavailable) || errors.Is(err, db.ErrClosed) || errors.Is(err, context.Canceled) {
+		if !errors.Is(err, db.ErrUnavailable) || errors.Is(err, plugin.ErrGivenUp) || errors.Is(err, db.ErrClosed) || errors.Is(err, context.Canceled) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -472,7 +472,7 @@ func TestCrashLoop(t *testing.T) {
 	_, later := ndb.Size(ctx)
 	_, opened := s.Open(ctx, &db.Config{Namespace: testNamespace})
 	for name, err := range map[string]error{"call": call, "later": later, "open": opened, "release": pin.Release(ctx), "close": ndb.Close(ctx)} {
-		if !errors.Is(err, db.ErrUnavailable) || !strings.Contains(err.Error(), "failed 4 times within 1m0s") || !strings.Contains(err.Error(), "exit status 9") {
+		if !errors.Is(err, db.ErrUnavailable) || !errors.Is(err, plugin.ErrGivenUp) || !strings.Contains(err.Error(), "failed 4 times within 1m0s") || !strings.Contains(err.Error(), "exit status 9") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -490,7 +490,7 @@ func TestNotStartedAgain(t *testing.T) {
 	ndb := openSupervised(t, s, durableFake(t, ""))
 	end(t, s, syscall.SIGKILL)
 	<-s.Done()
-	if _, err := ndb.Size(testContext(t)); !errors.Is(err, db.ErrUnavailable) || !strings.Contains(err.Error(), "signal: killed") {
+	if _, err := ndb.Size(testContext(t)); !errors.Is(err, db.ErrUnavailable) || !errors.Is(err, plugin.ErrGivenUp) || !strings.Contains(err.Error(), "signal: killed") {
 		t.Error(err)
 	}
 }
@@ -552,7 +552,7 @@ func TestMemoryIsLost(t *testing.T) {
 	_, has := h.ndb.HasRoot(ctx, h.root(2))
 	_, _, latest := h.ndb.GetLatestVersion(ctx)
 	for name, err := range map[string]error{"has": has, "latest": latest, "pin": pin.Release(ctx)} {
-		if !errors.Is(err, db.ErrUnavailable) || !strings.Contains(err.Error(), "the data is lost") || !strings.Contains(err.Error(), "signal: killed") {
+		if !errors.Is(err, plugin.ErrGivenUp) || !errors.Is(err, db.ErrUnavailable) || !strings.Contains(err.Error(), "the data is lost") || !strings.Contains(err.Error(), "signal: killed") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -664,7 +664,7 @@ func TestRefusedForGood(t *testing.T) {
 			c.away(t, dir)
 			_, call := refused.ndb.HasRoot(ctx, refused.root(1))
 			for name, err := range map[string]error{"call": call, "release": pin.Release(ctx), "close": refused.ndb.Close(ctx)} {
-				if !errors.Is(err, db.ErrUnavailable) || !errors.Is(err, c.is) {
+				if !errors.Is(err, db.ErrUnavailable) || !errors.Is(err, plugin.ErrGivenUp) || !errors.Is(err, c.is) {
 					t.Errorf("%s: %v", name, err)
 				}
 			}
@@ -708,6 +708,21 @@ func TestStopped(t *testing.T) {
 	}
 	if !ended(pid) {
 		t.Error("the process is still there")
+	}
+}
+
+// TestFarewell has a process that is told to end take its time to close its database: the next one waits.
+func TestFarewell(t *testing.T) {
+	t.Parallel()
+	s := supervise(t, "fake", quickly)
+	dir := t.TempDir()
+	ndb := openSupervised(t, s, durableFake(t, `,"close_millis":4000`), func(c *db.Config) { c.Dir = dir })
+	end(t, s, syscall.SIGTERM)
+	if _, err := ndb.Size(testContext(t)); err != nil {
+		t.Error(err)
+	}
+	if !exists(filepath.Join(dir, "closed")) {
+		t.Error("the database was opened again before it was closed")
 	}
 }
 
