@@ -157,3 +157,65 @@ func closeAndReopen(e *env) {
 	}
 	e.version(ndb, second, 3, second.content.with("a", "1"))
 }
+
+// sound fails the case where a check of everything finds something.
+func (e *env) sound(ndb db.NodeDB, what string) *db.CheckReport {
+	e.Helper()
+	report, err := ndb.Check(e.ctx, db.CheckOptions{})
+	e.check(err)
+	if !report.OK() {
+		e.Errorf("%s: the check finds %d nodes that nothing reaches, and %v", what, report.Unreachable, report.Problems)
+	}
+	return report
+}
+
+func soundDatabase(e *env) {
+	e.cfg.GarbageRate = -1
+	ndb := e.open()
+	e.sound(ndb, "an empty database")
+	r := newRandom(63)
+	t := empty(stateType, 0)
+	entries := map[uint64]uint64{}
+	for v := uint64(1); v <= 12; v++ {
+		t = e.commit(ndb, t, v, r.change(t.content, 20))
+		io := e.commit(ndb, empty(ioType, v), v, r.content(5))
+		e.finalize(ndb, t, io)
+		entries[v] = uint64(len(t.content) + len(io.content))
+	}
+	one := e.commit(ndb, t, 13, r.change(t.content, 5)) // candidates
+	e.commit(ndb, t, 13, r.change(t.content, 5))
+	e.commit(ndb, one, 14, r.change(one.content, 5))
+	report := e.sound(ndb, "versions and candidates")
+	if report.Versions != 12 || report.Roots != 12*2+3 || report.Nodes < report.Entries || report.Bytes == 0 {
+		e.Errorf("the check went through %+v", report)
+	}
+	for v, want := range entries {
+		report, err := ndb.Check(e.ctx, db.CheckOptions{Version: &v})
+		e.check(err)
+		if report.Entries != want || !report.OK() {
+			e.Errorf("version %d: the check finds %d entries, want %d, and %v", v, report.Entries, want, report.Problems)
+		}
+	}
+	missing := uint64(100)
+	_, err := ndb.Check(e.ctx, db.CheckOptions{Version: &missing})
+	e.is("a check of a version that is not there", err, db.ErrVersionNotFound)
+	_, err = ndb.PruneBefore(e.ctx, 9)
+	e.check(err)
+	missing = 3
+	_, err = ndb.Check(e.ctx, db.CheckOptions{Version: &missing})
+	e.is("a check of a version that was pruned", err, db.ErrVersionPruned)
+	e.sound(ndb, "with garbage")
+	e.check(ndb.CollectGarbage(e.ctx, nil))
+	e.sound(ndb, "without garbage")
+	restored := e.restore(ndb, newSource(stateType, 30, r.content(60), 5))
+	e.sound(ndb, "above a gap")
+	next := e.version(ndb, restored, 31, r.change(restored.content, 10))
+	_, err = ndb.PruneBefore(e.ctx, 31)
+	e.check(err)
+	e.sound(ndb, "below a gap, pruned")
+	if ndb.Info().Capabilities.Durable {
+		ndb = e.reopen(ndb)
+		e.sound(ndb, "opened again")
+	}
+	e.readable(ndb, next)
+}

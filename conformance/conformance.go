@@ -130,6 +130,7 @@ func Cases() []Case {
 		{"DB70/write logs that were not kept", writeLogsNotKept, anything},
 		{"DB71/size, compact, sync", upkeep, anything},
 		{"DB71/close and open again", closeAndReopen, durable},
+		{"DB72/a check", soundDatabase, anything},
 
 		{"creator/what is not there", creatorErrors, anything},
 		{"restorer/from start to end", restoreInOrder, anything},

@@ -12,7 +12,7 @@
 //
 // A JSON object with any of:
 //
-//	write_buffer_bytes   what is kept in memory before it is written as a table (default 64 MiB)
+//	write_buffer_bytes   what is kept in memory before it is written as a table (default 32 MiB)
 //	block_cache_bytes    memory for blocks of tables that were read (default 64 MiB; 0: none)
 //	compression          "none" (the default) or "snappy"
 //

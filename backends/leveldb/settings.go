@@ -12,8 +12,9 @@ const (
 	mib = 1 << 20
 
 	// defaultWriteBuffer is the size of a table when it is first written: the larger, the less often the
-	// same bytes are merged. Up to two such buffers are in memory, and one is read again at an open.
-	defaultWriteBuffer = 64 * mib
+	// same bytes are merged, and the longer what was overwritten takes space. Up to two such buffers are in
+	// memory, and one is read again at an open.
+	defaultWriteBuffer = 32 * mib
 	minWriteBuffer     = 1 * mib
 	maxWriteBuffer     = 1024 * mib
 
@@ -29,9 +30,10 @@ const (
 	// openTables keeps all tables of a state of 16 GB open.
 	openTables = 1000
 
-	// Merging into the first level begins late, and writers are slowed down and stopped later still:
-	// bulk loads come in bursts, and the tables of a burst are merged once.
-	mergeTrigger, slowTrigger, stopTrigger = 8, 32, 64
+	// Merging into the first level begins at four tables, so that pruned versions don't take more than some
+	// 128 MiB. Writers are slowed down and stopped much later: bulk loads come in bursts, and the tables of
+	// a burst are merged once.
+	mergeTrigger, slowTrigger, stopTrigger = 4, 16, 32
 
 	// preferredBatchBytes is well below the write buffer, so that a batch does not end one early.
 	preferredBatchBytes = 12 * mib

@@ -2,6 +2,7 @@ package mkvs_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
@@ -43,6 +44,7 @@ func openBench(b *testing.B) db.NodeDB {
 	return ndb
 }
 
+// BenchmarkInsert is what changes cost until they are wanted in the nodes.
 func BenchmarkInsert(b *testing.B) {
 	pairs := benchPairs()
 	b.ReportAllocs()
@@ -52,7 +54,8 @@ func BenchmarkInsert(b *testing.B) {
 	perKey(b, len(pairs))
 }
 
-func BenchmarkHash(b *testing.B) {
+// BenchmarkApply is a tree in memory: its nodes are made, and hashed, and stay.
+func BenchmarkApply(b *testing.B) {
 	pairs := benchPairs()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -60,22 +63,23 @@ func BenchmarkHash(b *testing.B) {
 		tree := mkvs.New(nil, node.RootTypeState)
 		insertAll(b, tree, pairs)
 		b.StartTimer()
-		if _, _, err := tree.Commit(b.Context(), testNamespace, 1); err != nil {
-			b.Fatal(err)
-		}
+		commit(b, tree, 1)
 	}
 	perKey(b, len(pairs))
 }
 
-func BenchmarkCommit(b *testing.B) {
+// BenchmarkBulkLoad is a first version, in random order, from the first Insert until it is finalized.
+func BenchmarkBulkLoad(b *testing.B) {
 	pairs := benchPairs()
 	b.ReportAllocs()
 	for b.Loop() {
 		b.StopTimer()
-		tree := mkvs.New(openBench(b), node.RootTypeState)
-		insertAll(b, tree, pairs)
+		ndb := openBench(b)
 		b.StartTimer()
-		if _, _, err := tree.Commit(b.Context(), testNamespace, 1); err != nil {
+		tree := mkvs.New(ndb, node.RootTypeState)
+		insertAll(b, tree, pairs)
+		_, root := commit(b, tree, 1)
+		if err := ndb.Finalize(b.Context(), []node.Root{root}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -150,26 +154,37 @@ func BenchmarkGetWarm(b *testing.B) {
 	}
 }
 
-// BenchmarkUpdate is a version with 1,000 changes, on a tree that keeps part of its nodes in memory.
+// BenchmarkUpdate is a version with so many changes, on a tree that keeps part of its nodes in memory, and on
+// one that has read nothing yet.
 func BenchmarkUpdate(b *testing.B) {
 	pairs := benchPairs()
+	for _, cold := range []bool{false, true} {
+		for _, changes := range []int{10, 100, 1000} {
+			b.Run(fmt.Sprintf("cold=%v/changes=%d", cold, changes), func(b *testing.B) { benchUpdate(b, pairs, cold, changes) })
+		}
+	}
+}
+
+func benchUpdate(b *testing.B, pairs []vectors.Pair, cold bool, changes int) {
 	ndb, root := stored(b, pairs)
 	tree := mkvs.NewWithRoot(ndb, root, mkvs.WithCapacity(50_000))
-	version, i := root.Version, 0
+	i := 0
 	b.ReportAllocs()
 	for b.Loop() {
-		for range 1000 {
+		if cold {
+			tree = mkvs.NewWithRoot(ndb, root)
+		}
+		for range changes {
 			p := pairs[i*7919%len(pairs)]
-			if err := tree.Insert(b.Context(), p.Key, append(p.Value, byte(version))); err != nil {
+			if err := tree.Insert(b.Context(), p.Key, append(p.Value, byte(root.Version))); err != nil {
 				b.Fatal(err)
 			}
 			i++
 		}
-		version++
-		_, next := commit(b, tree, version)
-		if err := ndb.Finalize(b.Context(), []node.Root{next}); err != nil {
+		_, root = commit(b, tree, root.Version+1)
+		if err := ndb.Finalize(b.Context(), []node.Root{root}); err != nil {
 			b.Fatal(err)
 		}
 	}
-	perKey(b, 1000)
+	perKey(b, changes)
 }

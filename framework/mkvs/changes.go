@@ -2,42 +2,198 @@ package mkvs
 
 import (
 	"bytes"
+	"fmt"
+	"hash/maphash"
 	"slices"
 
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
 )
 
-// change is what was last done to a key since the tree's base.
+// changes is what was done to keys since a tree's base: each key once, with what was last done to it. A
+// change touches no node until it is applied, together with all others that came since the last time.
+//
+// There can be millions. So keys and values lie one behind the other in large pieces of memory, and what
+// leads to them holds no pointers for the garbage collector to follow.
+type changes struct {
+	memory memory
+	list   []change
+	// slots find a change by its key: a table with open addressing, whose size is a power of two. A slot
+	// holds the upper half of the key's hash, and in its lower half the change's number plus one; 0 is
+	// free.
+	slots []uint64
+	seed  maphash.Seed
+	// pending are the numbers of the changes that are not applied.
+	pending []uint32
+	// dead is how much of memory nothing leads to any more.
+	dead int
+}
+
+// change is what was last done to a key.
 type change struct {
-	value   []byte // nil: removed
-	existed bool   // in the base
+	at          location // of the key; the value follows it
+	valueLength uint32
+	keyLength   uint16
+	flags       uint8
 }
 
-// noteChange puts a change on the write log; value is nil where the key is removed. existed says whether
-// the key was there before this change. The slices are kept.
-func (t *Tree) noteChange(key node.Key, value []byte, existed bool) {
-	if t.changes == nil {
-		return
-	}
-	if before, again := t.changes[string(key)]; again {
-		existed = before.existed
-	}
-	t.changes[string(key)] = change{value, existed}
+const (
+	changeRemoved = 1 << iota // the key is removed, otherwise it is set to the value
+	changePending             // this is not applied
+	changeSettled             // something was applied to the key: changeExisted stays as it is
+	changeExisted             // the key is in the base
+)
+
+const (
+	// maxChanges is how many keys the slots can tell apart.
+	maxChanges = 1<<32 - 2
+	// leastSlots is the size that the table begins with.
+	leastSlots = 64
+)
+
+func newChanges() changes { return changes{seed: maphash.MakeSeed()} }
+
+// key returns the key of change i.
+func (c *changes) key(i uint32) node.Key {
+	ch := &c.list[i]
+	return c.memory.bytes(ch.at, int(ch.keyLength))
 }
 
-// writeLog returns the changes, sorted by key. A key that was neither there before nor is there now
-// is left out.
-func (t *Tree) writeLog() writelog.WriteLog {
-	if t.changes == nil {
+// value returns what change i sets its key to, nil where it removes it.
+func (c *changes) value(i uint32) []byte {
+	ch := &c.list[i]
+	if ch.flags&changeRemoved != 0 {
 		return nil
 	}
-	log := make(writelog.WriteLog, 0, len(t.changes))
-	for key, c := range t.changes {
-		if c.value != nil || c.existed {
-			log = append(log, writelog.LogEntry{Key: []byte(key), Value: c.value})
+	return c.memory.bytes(ch.at+location(ch.keyLength), int(ch.valueLength))
+}
+
+// find returns the number of a key's change.
+func (c *changes) find(key []byte) (i uint32, found bool) {
+	if len(c.list) == 0 {
+		return 0, false
+	}
+	i, _, found = c.probe(maphash.Bytes(c.seed, key)>>32, key)
+	return i, found
+}
+
+// probe returns the number of a key's change, given the upper half of the key's hash, or the slot where it
+// belongs.
+func (c *changes) probe(hash uint64, key []byte) (i uint32, slot int, found bool) {
+	mask := len(c.slots) - 1
+	for slot = int(hash) & mask; ; slot = (slot + 1) & mask {
+		s := c.slots[slot]
+		if s == 0 {
+			return 0, slot, false
+		}
+		if i = uint32(s) - 1; s>>32 == hash && bytes.Equal(c.key(i), key) {
+			return i, slot, true
 		}
 	}
-	slices.SortFunc(log, func(a, b writelog.LogEntry) int { return bytes.Compare(a.Key, b.Key) })
-	return log
+}
+
+// set makes a change, of which it keeps copies: a value, or nil where the key is removed.
+func (c *changes) set(key, value []byte) error {
+	if len(c.list) >= maxChanges {
+		return fmt.Errorf("%w: %d changes that are not committed", db.ErrLimitExceeded, len(c.list))
+	}
+	if len(c.list)*4 >= len(c.slots)*3 {
+		c.grow()
+	}
+	hash := maphash.Bytes(c.seed, key) >> 32
+	i, slot, found := c.probe(hash, key)
+	switch {
+	case !found:
+		i = uint32(len(c.list))
+		c.slots[slot] = hash<<32 | uint64(i+1)
+		c.list = append(c.list, change{at: c.memory.add(key, value), keyLength: uint16(len(key))})
+	case value == nil:
+		c.dead += int(c.list[i].valueLength)
+	default:
+		c.dead += len(key) + int(c.list[i].valueLength)
+		c.list[i].at = c.memory.add(key, value)
+	}
+	ch := &c.list[i]
+	ch.valueLength = uint32(len(value))
+	if ch.flags &^= changeRemoved; value == nil {
+		ch.flags |= changeRemoved
+	}
+	if ch.flags&changePending == 0 {
+		ch.flags |= changePending
+		c.pending = append(c.pending, i)
+	}
+	return nil
+}
+
+// grow doubles the table.
+func (c *changes) grow() {
+	slots := make([]uint64, max(leastSlots, 2*len(c.slots)))
+	mask := len(slots) - 1
+	for _, s := range c.slots {
+		if s == 0 {
+			continue
+		}
+		at := int(s>>32) & mask
+		for slots[at] != 0 {
+			at = (at + 1) & mask
+		}
+		slots[at] = s
+	}
+	c.slots = slots
+}
+
+// compact leaves behind what nothing leads to, where that is much. What was handed out of the old memory
+// stays as it is.
+func (c *changes) compact() {
+	if c.dead <= max(memoryPiece, c.memory.used/2) {
+		return
+	}
+	var fresh memory
+	for i := range c.list {
+		c.list[i].at = fresh.add(c.key(uint32(i)), c.value(uint32(i)))
+	}
+	c.memory, c.dead = fresh, 0
+}
+
+// forget takes back the only pending change, of which the one before it, where there was one, was applied.
+func (c *changes) forget(before change, there bool) {
+	i := c.pending[0]
+	c.pending = c.pending[:0]
+	if there {
+		c.list[i] = before
+		return
+	}
+	key := c.key(i)
+	_, slot, _ := c.probe(maphash.Bytes(c.seed, key)>>32, key)
+	c.slots[slot] = 0 // it came last: nobody's way to another leads over it
+	c.list = c.list[:i]
+}
+
+// applied notes that what was pending is applied.
+func (c *changes) applied() {
+	for _, i := range c.pending {
+		c.list[i].flags = c.list[i].flags&^changePending | changeSettled
+	}
+	c.pending = c.pending[:0]
+}
+
+// noteExisted notes that the key of change i was there when it was applied.
+func (c *changes) noteExisted(i uint32) {
+	if c.list[i].flags&changeSettled == 0 {
+		c.list[i].flags |= changeExisted
+	}
+}
+
+// writeLog returns the changes of a run, which are all there are. A key that was neither there before nor
+// is there now is left out.
+func (c *changes) writeLog(all run) writelog.WriteLog {
+	log := make(writelog.WriteLog, 0, all.len())
+	for _, r := range all.refs {
+		value := c.value(r.change)
+		if value != nil || c.list[r.change].flags&changeExisted != 0 {
+			log = append(log, writelog.LogEntry{Key: c.key(r.change), Value: value})
+		}
+	}
+	return slices.Clip(log)
 }

@@ -28,6 +28,12 @@ const abortWait = 10 * time.Second
 // WithoutWriteLog. Its slices may not be changed. After an error the tree is as it was, and Commit can be
 // called again; also where it isn't known whether the root was written.
 func (t *Tree) Commit(ctx context.Context, ns common.Namespace, version uint64) (writelog.WriteLog, hash.Hash, error) {
+	if err := t.begin(ctx); err != nil {
+		return nil, hash.Hash{}, err
+	}
+	if t.streams() {
+		return t.commitStream(ctx, ns, version)
+	}
 	root, err := t.newRoot(ctx, ns, version)
 	if err != nil {
 		return nil, hash.Hash{}, err
@@ -57,15 +63,20 @@ func (t *Tree) newRoot(ctx context.Context, ns common.Namespace, version uint64)
 	if err := t.begin(ctx); err != nil {
 		return node.Root{}, err
 	}
-	h, err := t.updateHashes(ctx)
-	if err != nil {
+	if err := t.applyChanges(ctx); err != nil {
 		return node.Root{}, err
 	}
-	return node.Root{Namespace: ns, Version: version, Type: t.rootType, Hash: h}, nil
+	return t.rootAs(ns, version, t.root), nil
 }
 
+// rootAs names a tree, given its root node, as one of a version.
+func (t *Tree) rootAs(ns common.Namespace, version uint64, root *node.Pointer) node.Root {
+	return node.Root{Namespace: ns, Version: version, Type: t.rootType, Hash: partHash(root)}
+}
+
+// commit writes the tree, whose changes are all applied.
 func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, error) {
-	log := t.writeLog()
+	log := t.sortedLog()
 	if t.ndb == nil {
 		t.settle(root, node.Address{}, t.dirtyPointers())
 		return log, nil
@@ -77,89 +88,139 @@ func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, e
 		t.settle(root, t.baseAddress, nil) // nothing to write
 		return log, nil
 	}
+	batch, err := t.newBatch(ctx, root.Namespace, root.Version)
+	if err != nil {
+		return nil, commitError(root, err)
+	}
+	c := candidate{root: root, node: t.root, removed: t.removed, log: log}
+	if err := t.write(ctx, batch, &c); err != nil {
+		return nil, commitError(root, giveUp(ctx, batch, err))
+	}
+	return log, t.settleAs(ctx, &c)
+}
 
-	oldRoot := t.base
+// sortedLog returns the write log of changes that are all applied, nil without one.
+func (t *Tree) sortedLog() writelog.WriteLog {
+	if !t.writeLog {
+		return nil
+	}
+	all := make([]uint32, len(t.changes.list))
+	for i := range all {
+		all[i] = uint32(i)
+	}
+	return t.changes.writeLog(t.changes.sorted(all, newForks(false)))
+}
+
+// newBatch begins a batch for the tree as one of a version.
+func (t *Tree) newBatch(ctx context.Context, ns common.Namespace, version uint64) (db.Batch, error) {
+	old, root := t.base, node.Root{Namespace: ns, Version: version, Type: t.rootType}
 	switch {
-	case oldRoot.IsEmpty() && !root.Follows(&oldRoot): // a tree that began empty: no version comes before
-		oldRoot = node.Root{Namespace: root.Namespace, Version: root.Version, Type: t.rootType, Hash: hash.EmptyHash}
-	case !oldRoot.IsEmpty() && t.rootType == node.RootTypeIO:
-		return nil, fmt.Errorf("mkvs: commit root %s: %w: an IO root has no descendants", root, db.ErrRootMustFollowOld)
+	case old.IsEmpty() && !root.Follows(&old): // a tree that began empty: no version comes before
+		old = root
+		old.Hash = hash.EmptyHash
+	case !old.IsEmpty() && t.rootType == node.RootTypeIO:
+		return nil, fmt.Errorf("%w: an IO root has no descendants", db.ErrRootMustFollowOld)
 	}
-	batch, err := t.ndb.NewBatch(ctx, oldRoot, root.Version)
-	if err != nil {
-		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, err)
+	return t.ndb.NewBatch(ctx, old, version)
+}
+
+// commitError says what could not be committed.
+func commitError(root node.Root, err error) error {
+	return fmt.Errorf("mkvs: commit root %s: %w", root, err)
+}
+
+// giveUp aborts a batch after an error.
+func giveUp(ctx context.Context, batch db.Batch, err error) error {
+	abortCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortWait)
+	defer cancel()
+	return errors.Join(err, batch.Abort(abortCtx))
+}
+
+// candidate is what is committed.
+type candidate struct {
+	root    node.Root
+	node    *node.Pointer // nil: empty
+	removed []removal
+	log     writelog.WriteLog
+	// logPut says that the batch has the write log already.
+	logPut bool
+
+	address node.Address
+	// written are the pointers to the nodes that were written, with their new addresses.
+	written []*node.Pointer
+}
+
+// write fills a batch with what it does not have yet of a candidate, and commits it.
+func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) error {
+	var nodes *nodeWriter
+	switch {
+	case c.node == nil:
+	case c.node.Clean:
+		c.address = c.node.Address
+	default:
+		c.address = batch.Address()
+		nodes = newNodeWriter(ctx, c.address, t.ndb.Info().EmbedBytes, c.node)
+		defer nodes.close()
 	}
-	rootAddress, written, err := t.write(ctx, batch, log, root)
-	if err != nil {
-		abortCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortWait)
-		defer cancel()
-		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, errors.Join(err, batch.Abort(abortCtx)))
+	for _, r := range c.removed {
+		if err := batch.Remove(ctx, r.address, r.position); err != nil {
+			return err
+		}
 	}
-	if root.IsEmpty() {
-		t.settle(root, rootAddress, nil)
-		return log, nil
+	if t.ndb.Info().Capabilities.WriteLogs && !c.logPut {
+		if err := putWriteLog(ctx, batch, c.log); err != nil {
+			return err
+		}
+	}
+	if nodes != nil {
+		var err error
+		if c.written, err = nodes.put(batch); err != nil {
+			return err
+		}
+	}
+	return batch.Commit(ctx, c.root, c.address)
+}
+
+// settleAs makes a candidate that was committed the tree's base.
+func (t *Tree) settleAs(ctx context.Context, c *candidate) error {
+	if c.root.IsEmpty() {
+		t.root = nil
+		t.settle(c.root, c.address, nil)
+		return nil
 	}
 	// The root may have been there already: committed by somebody else, or by a run that ended before it
 	// was finalized. Then its nodes are those of that batch, and this one's are gone (clause DB34).
-	counts, err := t.ndb.RootAddress(ctx, root)
+	counts, err := t.ndb.RootAddress(ctx, c.root)
 	if err != nil {
-		return nil, fmt.Errorf("mkvs: commit root %s: %w", root, err)
+		return commitError(c.root, err)
 	}
-	t.settle(root, counts, written)
-	if counts != rootAddress {
+	t.root = c.node
+	t.settle(c.root, counts, c.written)
+	if counts != c.address {
 		t.revert()
 	}
-	return log, nil
-}
-
-// write fills a batch and commits it. It returns the root's address and the pointers to the nodes that
-// were written, with their new addresses.
-func (t *Tree) write(ctx context.Context, batch db.Batch, log writelog.WriteLog, root node.Root) (node.Address, []*node.Pointer, error) {
-	w := &writer{batch: batch, self: batch.Address(), embedBytes: t.ndb.Info().EmbedBytes}
-	rootAddress := node.Address{}
-	switch {
-	case t.root == nil:
-	case t.root.Clean:
-		rootAddress = t.root.Address
-	default:
-		rootAddress = w.self
-		if err := w.writeTree(ctx, t.root); err != nil {
-			return node.Address{}, nil, err
-		}
-		if err := batch.EndRun(ctx); err != nil {
-			return node.Address{}, nil, err
-		}
-	}
-	for _, r := range t.removed {
-		if err := batch.Remove(ctx, r.address, r.position); err != nil {
-			return node.Address{}, nil, err
-		}
-	}
-	if t.ndb.Info().Capabilities.WriteLogs {
-		if err := putWriteLog(ctx, batch, log); err != nil {
-			return node.Address{}, nil, err
-		}
-	}
-	return rootAddress, w.written, batch.Commit(ctx, root, rootAddress)
+	return nil
 }
 
 // writeLogPart is how many bytes of changes are given to a batch at once, about.
 const writeLogPart = 1 << 20
 
 // putWriteLog gives the changes to a batch, in parts.
-func putWriteLog(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
-	for len(log) > 0 {
-		n, size := 0, 0
-		for n < len(log) && size < writeLogPart {
-			size += len(log[n].Key) + len(log[n].Value) + logEntryOverhead
-			n++
-		}
-		if err := batch.PutWriteLog(ctx, log[:n]); err != nil {
-			return err
-		}
-		log = log[n:]
+func putWriteLog(ctx context.Context, batch db.Batch, log writelog.WriteLog) (err error) {
+	for len(log) > 0 && err == nil {
+		log, err = putLogPart(ctx, batch, log)
 	}
-	return nil
+	return err
+}
+
+// putLogPart gives the first part of the changes to a batch, and returns the others.
+func putLogPart(ctx context.Context, batch db.Batch, log writelog.WriteLog) (writelog.WriteLog, error) {
+	n, size := 0, 0
+	for n < len(log) && size < writeLogPart {
+		size += len(log[n].Key) + len(log[n].Value) + logEntryOverhead
+		n++
+	}
+	return log[n:], batch.PutWriteLog(ctx, log[:n])
 }
 
 // logEntryOverhead is what a change takes beside its key and value, about.
@@ -181,9 +242,7 @@ func (t *Tree) settle(root node.Root, address node.Address, written []*node.Poin
 	t.cached += len(written)
 	t.base, t.baseAddress, t.resolved = root, address, true
 	t.removed = nil
-	if t.changes != nil {
-		t.changes = make(map[string]change)
-	}
+	t.changes = newChanges()
 	t.generation++
 	t.trim()
 }

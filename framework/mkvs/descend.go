@@ -26,7 +26,9 @@ func (t *Tree) descend(ctx context.Context, key node.Key) ([]step, error) {
 	ptr, depth, start := t.root, node.Depth(0), node.Depth(0)
 	for ptr != nil {
 		if ptr.Node == nil {
-			if err := t.loadPath(ctx, ptr, depth, key); err != nil {
+			l := t.loader()
+			err := l.loadPath(ctx, ptr, depth, key)
+			if t.cached += l.loaded; err != nil {
 				return nil, err
 			}
 		}
@@ -67,35 +69,6 @@ func setChild(n *node.InternalNode, right bool, ptr *node.Pointer) {
 	}
 }
 
-// setAt puts ptr where the node of steps[i] stands; the steps are descend's for key.
-func (t *Tree) setAt(steps []step, i int, key node.Key, ptr *node.Pointer) {
-	if i == 0 {
-		t.root = ptr
-		return
-	}
-	setChild(steps[i-1].ptr.Node.(*node.InternalNode), key.GetBit(steps[i-1].end), ptr)
-}
-
-// touch makes ready to change a node, whose position is the first depth bits of path: it is not clean
-// any more, and its entry, where it has one, goes with the next commit.
-func (t *Tree) touch(ptr *node.Pointer, path node.Key, depth node.Depth) {
-	if !ptr.Clean {
-		return
-	}
-	if !ptr.Embedded && t.ndb != nil {
-		t.removed = append(t.removed, removal{ptr.Address, node.NewPosition(path, depth)})
-	}
-	ptr.Clean, ptr.Embedded = false, false
-	t.cached--
-}
-
-// touchAll touches the nodes of descend's steps for key.
-func (t *Tree) touchAll(steps []step, key node.Key) {
-	for i := range steps {
-		t.touch(steps[i].ptr, key, steps[i].depth)
-	}
-}
-
 // matchLabel says how many of the n bits of label equal those of key from bit at on.
 func matchLabel(key node.Key, at node.Depth, label node.Key, n node.Depth) node.Depth {
 	n = min(n, key.BitLength()-at)
@@ -110,4 +83,13 @@ func matchLabel(key node.Key, at node.Depth, label node.Key, n node.Depth) node.
 		}
 	}
 	return n
+}
+
+// pathToChild returns the bits of the position of a child of a node that key goes through and that ends at
+// end.
+func pathToChild(key node.Key, end node.Depth, right bool) node.Key {
+	path := make(node.Key, (end + 1).ToBytes())
+	copy(path, key)
+	path.SetBit(end, right)
+	return path
 }

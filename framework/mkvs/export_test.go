@@ -1,23 +1,13 @@
 package mkvs
 
-import "github.com/ckpt-project/ckpt/framework/mkvs/node"
-
 // NodesInMemory counts the stored nodes that a tree keeps in memory.
-func NodesInMemory(t *Tree) int {
-	count := 0
-	stack := []*node.Pointer{t.root}
-	for len(stack) > 0 {
-		ptr := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		if ptr == nil || ptr.Node == nil {
-			continue
-		}
-		if ptr.Clean {
-			count++
-		}
-		if n, ok := ptr.Node.(*node.InternalNode); ok {
-			stack = append(stack, n.LeafNode, n.Left, n.Right)
-		}
-	}
-	return count
+func NodesInMemory(t *Tree) int { return t.nodesInMemory() }
+
+// WithRunChanges sets how many changes those of a run are made by, and, with a small capacity, from how many
+// on a commit is written in runs.
+func WithRunChanges(n int) Option {
+	return func(t *Tree) { t.runChanges = n }
 }
+
+// ChangesInMemory is how many bytes of keys and values a tree holds for changes that are not committed.
+func ChangesInMemory(t *Tree) int { return t.changes.memory.used }

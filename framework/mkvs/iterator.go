@@ -133,7 +133,7 @@ func (it *treeIterator) Rewind() { it.Seek(nil) }
 func (it *treeIterator) Seek(key node.Key) {
 	it.leaf, it.err = nil, nil
 	it.reader.close()
-	if err := it.tree.begin(it.ctx); err != nil {
+	if err := it.begin(); err != nil {
 		it.fail(err)
 		return
 	}
@@ -153,6 +153,14 @@ func (it *treeIterator) Seek(key node.Key) {
 	if len(key) > len(longest) && it.leaf != nil && it.leaf.Key.Equal(longest) {
 		it.advance() // it is less than key
 	}
+}
+
+// begin makes the tree's nodes those of the tree with its changes.
+func (it *treeIterator) begin() error {
+	if err := it.tree.begin(it.ctx); err != nil {
+		return err
+	}
+	return it.tree.applyChanges(it.ctx)
 }
 
 func (it *treeIterator) Next() {

@@ -109,7 +109,8 @@ func TestIterateWhileChanging(t *testing.T) {
 		ctx := context.Background()
 		ndb := newStrictDB()
 		ndb.info.EmbedBytes = 12
-		tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithCapacity(4))
+		tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithCapacity(4),
+			mkvs.WithRunChanges(rapid.SampledFrom([]int{1, 1000}).Draw(t, "changes in a run")))
 		var kv mkvs.KeyValueTree = tree
 		now := model{}
 		version := uint64(0)
@@ -223,6 +224,9 @@ func TestIterateDirtyTree(t *testing.T) {
 		put(fmt.Sprint(i, "new"), strings.Repeat("new", 300))
 		delete(now, fmt.Sprint(i+50))
 		remove(t, tree, fmt.Sprint(i+50))
+	}
+	if _, err := tree.Prove(t.Context(), 0); err != nil { // reads what the changes need
+		t.Fatal(err)
 	}
 	clear(ndb.calls)
 	if err := now.checkContents(t.Context(), tree); err != nil {

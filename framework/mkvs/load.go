@@ -8,13 +8,25 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
+// loader reads nodes of a root.
+type loader struct {
+	ndb    db.NodeDB // nil where there is none
+	base   node.Root
+	verify bool
+	// loaded is how many nodes were read.
+	loaded int
+}
+
+// loader returns a loader of the tree's nodes.
+func (t *Tree) loader() loader { return loader{ndb: t.ndb, base: t.base, verify: t.verifyReads} }
+
 // loadPath loads the node that ptr points to, whose position is the first depth bits of key, and what
 // comes along: the nodes below it on the way to key.
-func (t *Tree) loadPath(ctx context.Context, ptr *node.Pointer, depth node.Depth, key node.Key) error {
-	if t.ndb == nil {
-		return t.notInMemory(ptr, key, depth)
+func (l *loader) loadPath(ctx context.Context, ptr *node.Pointer, depth node.Depth, key node.Key) error {
+	if l.ndb == nil {
+		return notInMemory(ptr, key, depth)
 	}
-	entries, err := t.ndb.GetPath(ctx, t.base, ptr.Address, depth, key)
+	entries, err := l.ndb.GetPath(ctx, l.base, ptr.Address, depth, key)
 	if err != nil {
 		return fmt.Errorf("mkvs: load path: %w", err)
 	}
@@ -22,7 +34,7 @@ func (t *Tree) loadPath(ctx context.Context, ptr *node.Pointer, depth node.Depth
 		if entries[0].Address != p.Address {
 			return corrupted(p, key, depth, "the database gave an entry of version "+entries[0].Address.String())
 		}
-		if err := t.attach(p, entries[0].Record, key, depth); err != nil {
+		if err := l.attach(p, entries[0].Record, key, depth); err != nil {
 			return err
 		}
 		p, depth = nextOnPath(p, key, depth)
@@ -30,7 +42,7 @@ func (t *Tree) loadPath(ctx context.Context, ptr *node.Pointer, depth node.Depth
 	if ptr.Node != nil {
 		return nil
 	}
-	return t.loadNode(ctx, ptr, key, depth)
+	return l.loadNode(ctx, ptr, key, depth)
 }
 
 // nextOnPath returns where the way to key goes on below the node of ptr, whose position is the first
@@ -53,29 +65,29 @@ func nextOnPath(ptr *node.Pointer, key node.Key, depth node.Depth) (*node.Pointe
 }
 
 // loadNode loads the node that ptr points to, whose position is the first depth bits of path.
-func (t *Tree) loadNode(ctx context.Context, ptr *node.Pointer, path node.Key, depth node.Depth) error {
-	if t.ndb == nil {
-		return t.notInMemory(ptr, path, depth)
+func (l *loader) loadNode(ctx context.Context, ptr *node.Pointer, path node.Key, depth node.Depth) error {
+	if l.ndb == nil {
+		return notInMemory(ptr, path, depth)
 	}
-	record, err := t.ndb.GetNode(ctx, t.base, ptr.Address, node.NewPosition(path, depth))
+	record, err := l.ndb.GetNode(ctx, l.base, ptr.Address, node.NewPosition(path, depth))
 	if err != nil {
 		return fmt.Errorf("mkvs: load node: %w", err)
 	}
-	return t.attach(ptr, record, path, depth)
+	return l.attach(ptr, record, path, depth)
 }
 
-func (t *Tree) notInMemory(ptr *node.Pointer, path node.Key, depth node.Depth) error {
+func notInMemory(ptr *node.Pointer, path node.Key, depth node.Depth) error {
 	return fmt.Errorf("%w: node %s at position %s, and the tree has no database", db.ErrNodeNotFound, ptr.Hash, node.NewPosition(path, depth))
 }
 
 // attach makes the node of a record the one that ptr points to.
-func (t *Tree) attach(ptr *node.Pointer, record []byte, path node.Key, depth node.Depth) error {
-	n, nodes, err := decodeRecord(ptr, record, path, depth, t.verifyReads)
+func (l *loader) attach(ptr *node.Pointer, record []byte, path node.Key, depth node.Depth) error {
+	n, nodes, err := decodeRecord(ptr, record, path, depth, l.verify)
 	if err != nil {
 		return err
 	}
 	ptr.Node = n
-	t.cached += nodes
+	l.loaded += nodes
 	return nil
 }
 

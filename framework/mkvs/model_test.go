@@ -248,7 +248,8 @@ func TestHistoryStrict(t *testing.T) {
 		ndb.info.EmbedBytes = rapid.SampledFrom([]int{0, 12, db.DefaultEmbedBytes}).Draw(t, "embed")
 		ndb.briefPaths = rapid.Bool().Draw(t, "brief")
 		h := newHistory(context.Background(), ndb, ndb.info.EmbedBytes,
-			mkvs.WithCapacity(rapid.SampledFrom([]int{0, 1, 5, 100}).Draw(t, "capacity")), mkvs.WithVerifyReads())
+			mkvs.WithCapacity(rapid.SampledFrom([]int{0, 1, 5, 100}).Draw(t, "capacity")), mkvs.WithVerifyReads(),
+			mkvs.WithRunChanges(rapid.SampledFrom([]int{1, 2, 1000}).Draw(t, "changes in a run")))
 		h.run(t)
 		for v := range h.version {
 			for root := range ndb.roots {
@@ -268,7 +269,8 @@ func TestHistoryWithFailures(t *testing.T) {
 		ctx := context.Background()
 		ndb := newStrictDB()
 		ndb.info.EmbedBytes = 12
-		tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithCapacity(2))
+		tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithCapacity(2),
+			mkvs.WithRunChanges(rapid.SampledFrom([]int{1, 2, 1000}).Draw(t, "changes in a run")))
 		now := model{}
 		version := uint64(0)
 		for range rapid.IntRange(1, 60).Draw(t, "operations") {

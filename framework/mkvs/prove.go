@@ -60,7 +60,7 @@ func NewFromProof(ctx context.Context, root hash.Hash, rootType node.RootType, p
 		return nil, err
 	}
 	t := newTree(nil, node.Root{Type: rootType, Hash: root}, opts)
-	t.root, t.resolved = ptr, true
+	t.root, t.resolved, t.eager = ptr, true, true
 	return t, nil
 }
 
@@ -79,11 +79,7 @@ func (it *treeIterator) include(n node.Node) error {
 		return nil
 	}
 	if it.tree.generation != it.proofOf {
-		h, err := it.tree.updateHashes(it.ctx)
-		if err != nil {
-			return err
-		}
-		if h != b.Root() {
+		if partHash(it.tree.root) != b.Root() {
 			return fmt.Errorf("%w: the tree was changed after the proof was begun", proof.ErrRootMismatch)
 		}
 		it.proofOf = it.tree.generation

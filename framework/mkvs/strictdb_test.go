@@ -8,6 +8,7 @@ import (
 	"iter"
 	"maps"
 	"slices"
+	"sync"
 
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -29,6 +30,8 @@ type strictDB struct {
 	briefPaths bool
 	// unchecked lets damage through for the tree to find.
 	unchecked bool
+	// mu guards the calls, which come from several goroutines at once; the entries change with a commit only.
+	mu sync.Mutex
 	// fail, where not nil, is asked before every call that can fail.
 	fail  func(call string) error
 	calls map[string]int
@@ -54,6 +57,8 @@ func newStrictDB() *strictDB {
 }
 
 func (s *strictDB) call(ctx context.Context, name string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.calls[name]++
 	if s.fail != nil {
 		if err := s.fail(name); err != nil {

@@ -49,14 +49,19 @@ type Tree struct {
 	root *node.Pointer
 	// removed are the entries that base reaches and root does not.
 	removed []removal
-	// changes are what was done to keys since base; nil without a write log.
-	changes map[string]change
+	// changes are what was done to keys since base; those that are applied are in root. Without a write log
+	// these are forgotten.
+	changes  changes
+	writeLog bool
+	// eager trees apply each change at once: they are of a proof, which may leave out what a change needs.
+	eager bool
 	// generation counts what iterators have to take note of.
 	generation uint64
 
 	capacity    int // of clean nodes in memory; 0: no bound
 	cached      int // how many there are, about
 	verifyReads bool
+	runChanges  int
 	steps       []step // descend's, kept for its memory
 }
 
@@ -90,7 +95,7 @@ func WithVerifyReads() Option {
 // WithoutWriteLog makes the tree keep no write log: Commit returns none and stores none. It saves memory
 // where much is written at once.
 func WithoutWriteLog() Option {
-	return func(t *Tree) { t.changes = nil }
+	return func(t *Tree) { t.writeLog = false }
 }
 
 // New returns an empty tree. Without a database (nil) it is kept in memory only, and Commit computes
@@ -112,8 +117,11 @@ func newTree(ndb db.NodeDB, root node.Root, opts []Option) *Tree {
 		limits:   limits{db.DefaultMaxKeyBytes, db.DefaultMaxValueBytes},
 		base:     root,
 		root:     basePointer(root, node.Address{}),
-		changes:  make(map[string]change),
+		changes:  newChanges(),
+		writeLog: true,
 		capacity: DefaultCapacity,
+
+		runChanges: defaultRunChanges,
 	}
 	t.resolved = t.root == nil
 	if ndb != nil {
@@ -195,6 +203,14 @@ func (t *Tree) Get(ctx context.Context, key []byte) ([]byte, error) {
 	if err := t.begin(ctx); err != nil {
 		return nil, err
 	}
+	return t.get(ctx, key)
+}
+
+// get is Get in a tree that is ready for it.
+func (t *Tree) get(ctx context.Context, key []byte) ([]byte, error) {
+	if i, changed := t.changes.find(key); changed {
+		return t.changes.value(i), nil
+	}
 	if len(key) > node.MaxKeyBytes {
 		return nil, nil // no tree holds it
 	}
@@ -236,9 +252,13 @@ func ownLeaf(n *node.InternalNode) (*node.LeafNode, error) {
 	}
 	leaf, ok := n.LeafNode.Node.(*node.LeafNode)
 	if !ok {
-		return nil, fmt.Errorf("%w: own leaf %s, which the proof leaves out", db.ErrNodeNotFound, n.LeafNode.Hash)
+		return nil, leftOut(n.LeafNode)
 	}
 	return leaf, nil
+}
+
+func leftOut(own *node.Pointer) error {
+	return fmt.Errorf("%w: own leaf %s, which the proof leaves out", db.ErrNodeNotFound, own.Hash)
 }
 
 // ApplyWriteLog makes the changes of a write log, in its order. After an error those before it are made.

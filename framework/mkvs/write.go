@@ -7,90 +7,193 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// writer puts the nodes of a tree that are not clean into a batch, as one run in pre-order.
-type writer struct {
-	batch      db.Batch
+// encoder makes the records of nodes that are not clean.
+type encoder struct {
 	self       node.Address
 	embedBytes int
+	// put takes a record, which is valid until it returns.
+	put func(position, record []byte) error
+	// sent is called where nodes come that were put before, and lie in between.
+	sent func() error
 
-	// written are the pointers to what was written; Address and Embedded are set in them, Clean is not
-	// before the batch is committed.
+	// written are the pointers to what was put, where that is wanted; Address and Embedded are set in them,
+	// Clean is not before the batch is committed.
 	written []*node.Pointer
+	notes   bool
 
 	path     node.Key
+	stack    []toEncode
 	position []byte
 	encoding []byte
 	record   []byte
 	embedded [2][]byte
 }
 
-// writeTree writes what is not clean from root on, which is not.
-func (w *writer) writeTree(ctx context.Context, root *node.Pointer) error {
-	type pending struct {
-		ptr   *node.Pointer
-		depth node.Depth
-	}
-	w.path = make(node.Key, node.MaxKeyBytes)
-	stack := []pending{{root, 0}}
-	for len(stack) > 0 {
-		p := stack[len(stack)-1]
-		stack = stack[:len(stack)-1]
-		w.done(p.ptr, false)
-		switch n := p.ptr.Node.(type) {
-		case *node.LeafNode:
-			w.position = node.AppendPosition(w.position[:0], n.Key, p.depth)
-			w.encoding = n.AppendCompactV0(w.encoding[:0])
-			w.record = node.AppendLeafRecord(w.record[:0], w.encoding)
-		case *node.InternalNode:
-			start := labelStart(p.depth)
-			end := start + n.LabelBitLength
-			w.path.CopyBits(start, n.Label, n.LabelBitLength)
-			w.position = node.AppendPosition(w.position[:0], w.path, p.depth)
-			w.encoding = n.AppendCompactV0(w.encoding[:0])
-			if n.LeafNode != nil && !n.LeafNode.Clean {
-				w.done(n.LeafNode, true)
-			}
-			children := [2]node.Child{w.child(n.Left, node.Left), w.child(n.Right, node.Right)}
-			w.record = node.AppendInternalRecord(w.record[:0], w.encoding, w.self, &children)
-			for _, child := range []*node.Pointer{n.Right, n.Left} {
-				switch {
-				case child == nil || child.Clean:
-				case child.Embedded:
-					w.done(child, true)
-				default:
-					stack = append(stack, pending{child, end + 1})
-				}
-			}
+// toEncode is a node that an encoder has yet to come to.
+type toEncode struct {
+	ptr   *node.Pointer
+	depth node.Depth
+}
+
+// newEncoder returns an encoder of nodes that will be stored in a batch.
+func newEncoder(self node.Address, embedBytes int) *encoder {
+	return &encoder{self: self, embedBytes: embedBytes, path: make(node.Key, node.MaxKeyBytes)}
+}
+
+// encode puts what is not clean from ptr on, which is not, in pre-order. Its position is the first depth
+// bits of the encoder's path.
+func (e *encoder) encode(ctx context.Context, ptr *node.Pointer, depth node.Depth) error {
+	e.stack = append(e.stack[:0], toEncode{ptr, depth})
+	for done := 1; len(e.stack) > 0; done++ {
+		if done%contextEvery == 0 && ctx.Err() != nil {
+			return ctx.Err()
 		}
-		if err := w.batch.Put(ctx, w.position, w.record); err != nil {
+		p := e.stack[len(e.stack)-1]
+		e.stack = e.stack[:len(e.stack)-1]
+		e.done(p.ptr, false)
+		switch n := p.ptr.Node.(type) {
+		case nil:
+			if err := e.sent(); err != nil {
+				return err
+			}
+			continue
+		case *node.LeafNode:
+			e.position = node.AppendPosition(e.position[:0], n.Key, p.depth)
+			e.encoding = n.AppendCompactV0(e.encoding[:0])
+			e.record = node.AppendLeafRecord(e.record[:0], e.encoding)
+		case *node.InternalNode:
+			e.encodeInternal(n, p.depth)
+		}
+		if err := e.put(e.position, e.record); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
+// encodeInternal makes the position and the record of an internal node, and goes on to its children.
+func (e *encoder) encodeInternal(n *node.InternalNode, depth node.Depth) {
+	start := labelStart(depth)
+	end := start + n.LabelBitLength
+	e.path.CopyBits(start, n.Label, n.LabelBitLength)
+	e.position = node.AppendPosition(e.position[:0], e.path, depth)
+	e.encoding = n.AppendCompactV0(e.encoding[:0])
+	if n.LeafNode != nil && !n.LeafNode.Clean {
+		e.done(n.LeafNode, true)
+	}
+	children := [2]node.Child{e.child(n.Left, node.Left), e.child(n.Right, node.Right)}
+	e.record = node.AppendInternalRecord(e.record[:0], e.encoding, e.self, &children)
+	for _, child := range [2]*node.Pointer{n.Right, n.Left} {
+		switch {
+		case child == nil || child.Clean:
+		case child.Embedded:
+			e.done(child, true)
+		default:
+			e.stack = append(e.stack, toEncode{child, end + 1})
+		}
+	}
+}
+
 // child says how a child stands in its parent's record. Whether a leaf is embedded is settled here, when
 // it is written: one that is clean stays as it is.
-func (w *writer) child(ptr *node.Pointer, side int) node.Child {
+func (e *encoder) child(ptr *node.Pointer, side int) node.Child {
 	if ptr == nil {
 		return node.Child{}
 	}
 	leaf, isLeaf := ptr.Node.(*node.LeafNode)
 	if !ptr.Clean {
-		ptr.Embedded = isLeaf && leaf.Size() <= w.embedBytes
-		ptr.Address = w.self
+		ptr.Embedded = isLeaf && leaf.Size() <= e.embedBytes
+		ptr.Address = e.self
 	}
 	if ptr.Embedded {
-		w.embedded[side] = leaf.AppendCompactV0(w.embedded[side][:0])
-		return node.Child{Present: true, Embedded: w.embedded[side]}
+		e.embedded[side] = leaf.AppendCompactV0(e.embedded[side][:0])
+		return node.Child{Present: true, Embedded: e.embedded[side]}
 	}
 	return node.Child{Present: true, Hash: partHash(ptr), Address: ptr.Address}
 }
 
-// done notes that what ptr points to is written, in its parent's record or as an entry.
-func (w *writer) done(ptr *node.Pointer, embedded bool) {
-	ptr.Address, ptr.Embedded = w.self, embedded
-	w.written = append(w.written, ptr)
+// done notes that what ptr points to is put, in its parent's record or as an entry.
+func (e *encoder) done(ptr *node.Pointer, embedded bool) {
+	ptr.Address, ptr.Embedded = e.self, embedded
+	if e.notes {
+		e.written = append(e.written, ptr)
+	}
+}
+
+// nodeWriter encodes nodes beside the goroutine that it belongs to, which can give the batch something else
+// meanwhile.
+type nodeWriter struct {
+	ctx    context.Context
+	cancel context.CancelFunc
+	parts  chan *encodedRun
+	// What the encoder leaves, when parts is closed.
+	encoder *encoder
+	err     error
+}
+
+const (
+	// encodedPart is the length at which a part of what is encoded is handed over.
+	encodedPart = 64 << 10
+	// partsAhead is how many parts may be ready.
+	partsAhead = 32
+)
+
+// newNodeWriter begins to encode the nodes in memory that are not clean from root on, which is not. Those
+// that were put before are left out; the others then are several runs. put has to be called, or close.
+func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root *node.Pointer) *nodeWriter {
+	w := &nodeWriter{parts: make(chan *encodedRun, partsAhead), encoder: newEncoder(self, embedBytes)}
+	w.ctx, w.cancel = context.WithCancel(ctx)
+	part := &encodedRun{goesOn: true}
+	send := func() error {
+		select {
+		case w.parts <- part:
+		case <-w.ctx.Done():
+			return w.ctx.Err()
+		}
+		part = &encodedRun{goesOn: true}
+		return nil
+	}
+	begun := false
+	w.encoder.notes = true
+	w.encoder.put = func(position, record []byte) error {
+		begun = true
+		if part.add(position, record); len(part.buf) < encodedPart {
+			return nil
+		}
+		return send()
+	}
+	w.encoder.sent = func() error {
+		if !begun {
+			return nil
+		}
+		begun, part.goesOn = false, false
+		return send()
+	}
+	go func() {
+		defer close(w.parts)
+		if w.err = w.encoder.encode(w.ctx, root, 0); w.err == nil {
+			w.err = w.encoder.sent()
+		}
+	}()
+	return w
+}
+
+// put puts the nodes into a batch, and returns the pointers to them.
+func (w *nodeWriter) put(batch db.Batch) ([]*node.Pointer, error) {
+	defer w.close()
+	for part := range w.parts {
+		if err := part.put(w.ctx, batch); err != nil {
+			return nil, err
+		}
+	}
+	return w.encoder.written, w.err
+}
+
+// close ends the encoding, and waits for that.
+func (w *nodeWriter) close() {
+	w.cancel()
+	for range w.parts { // nobody wants them any more
+	}
 }
 
 // dirtyPointers returns the pointers to all nodes that are not clean.

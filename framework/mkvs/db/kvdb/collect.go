@@ -91,7 +91,7 @@ type collection struct {
 // lastAlone returns the last of the versions due that shares nothing with older ones; 0 where there is
 // none.
 func (c *collection) lastAlone(ctx context.Context, s state) (alone uint64, err error) {
-	err = c.eachDue(ctx, s.applied, s.earliest, func(_ kv.Snapshot, version uint64, v *versionRecord) (bool, error) {
+	err = c.eachVersion(ctx, s.applied+1, s.earliest, func(_ kv.Snapshot, version uint64, v *versionRecord) (bool, error) {
 		if v != nil && v.stateAlone() {
 			alone = version
 		}
@@ -100,9 +100,9 @@ func (c *collection) lastAlone(ctx context.Context, s state) (alone uint64, err 
 	return alone, err
 }
 
-// eachDue calls f with the finalized versions after one up to another, until it has had enough; with nil
+// eachVersion calls f with the finalized versions from one to another, until it has had enough; with nil
 // for one whose record is damaged.
-func (c *collection) eachDue(ctx context.Context, after, last uint64, f func(s kv.Snapshot, version uint64, v *versionRecord) (bool, error)) (err error) {
+func (c *collection) eachVersion(ctx context.Context, first, last uint64, f func(s kv.Snapshot, version uint64, v *versionRecord) (bool, error)) (err error) {
 	s, err := c.d.snapshot(ctx)
 	if err != nil {
 		return err
@@ -110,7 +110,7 @@ func (c *collection) eachDue(ctx context.Context, after, last uint64, f func(s k
 	defer func() { err = errors.Join(err, storeError(s.Close())) }()
 	cur := s.Cursor()
 	defer func() { err = errors.Join(err, storeError(cur.Close())) }()
-	for ok := cur.Seek(versionKey(after + 1)); ok && isVersionKey(cur.Key()); ok = cur.Next() {
+	for ok := cur.Seek(versionKey(first)); ok && isVersionKey(cur.Key()); ok = cur.Next() {
 		version := versionOfKey(cur.Key())
 		if version > last {
 			return nil
@@ -120,7 +120,7 @@ func (c *collection) eachDue(ctx context.Context, after, last uint64, f func(s k
 		}
 		v, err := decodeVersion(cur.Key(), cur.Value(), version)
 		if err != nil {
-			c.d.log.Warn("a version's record is damaged: its garbage list is looked for by its name", "version", version)
+			c.d.log.Warn("a version's record is damaged", "version", version)
 			v = nil
 		}
 		if more, err := f(s, version, v); err != nil || !more {
@@ -180,7 +180,7 @@ func (c *collection) round(ctx context.Context, after, last uint64) (uint64, err
 func (c *collection) due(ctx context.Context, after, last uint64) (upTo uint64, refs []listRef, err error) {
 	upTo = last
 	versions, size := 0, 0
-	err = c.eachDue(ctx, after, last, func(s kv.Snapshot, version uint64, v *versionRecord) (bool, error) {
+	err = c.eachVersion(ctx, after+1, last, func(s kv.Snapshot, version uint64, v *versionRecord) (bool, error) {
 		var found []listRef
 		if v != nil {
 			r := v.root(node.RootTypeState)

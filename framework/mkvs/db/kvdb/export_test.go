@@ -95,3 +95,10 @@ func HoldReader(ctx context.Context, ndb db.NodeDB) (release func() error, err e
 	}
 	return s.Close, nil
 }
+
+// Kinds are the kinds of records, without root types.
+func Kinds() []byte {
+	return []byte{
+		kindStamp, kindCandidate, kindBlock, kindDead, kindGarbage, kindInsertRoot, kindInsertTag, kindMark, kindSpine, kindWriteLog,
+	}
+}

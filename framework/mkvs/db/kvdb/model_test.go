@@ -459,10 +459,22 @@ func checkLog(ctx context.Context, t tester, ndb db.NodeDB, start node.Root, r *
 	}
 }
 
+// checkSound has the database check itself.
+func checkSound(ctx context.Context, t tester, ndb db.NodeDB, m *model) {
+	t.Helper()
+	report, err := ndb.Check(ctx, db.CheckOptions{})
+	must(t, err)
+	if roots := uint64(len(m.all())); !report.OK() || report.Roots != roots {
+		t.Fatalf("the check found %d roots of %d, %d nodes that nothing reaches, and %v", report.Roots, roots, report.Unreachable, report.Problems)
+	}
+}
+
 // checkExact compares what is stored, after everything due was freed, with what is reached.
 func checkExact(ctx context.Context, t tester, ndb db.NodeDB, m *model) {
 	t.Helper()
+	checkSound(ctx, t, ndb, m) // while garbage lists are still to be applied
 	must(t, ndb.Compact(ctx, nil))
+	checkSound(ctx, t, ndb, m)
 	for _, r := range m.all() {
 		checkWalk(ctx, t, ndb, r.root, nil, r.tree.stored())
 	}

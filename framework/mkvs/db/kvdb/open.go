@@ -99,8 +99,12 @@ func (d *DB) open(ctx context.Context) error {
 		return err
 	}
 	found, err := d.load(ctx)
-	if err != nil || d.info.Capabilities.ReadOnly {
+	if err != nil {
 		return err
+	}
+	if d.info.Capabilities.ReadOnly {
+		d.leftovers = found.leftovers // known, and left alone
+		return nil
 	}
 	if !found.stamped {
 		var b kv.Batch

@@ -84,6 +84,10 @@ func (r *runs) pack(emit func(entries []entry, shared int) error) error {
 	if err := r.packAll(large, false, emit); err != nil {
 		return err
 	}
+	if len(small) == 0 && len(open) == 0 {
+		r.clear()
+		return nil
+	}
 	// What is kept moves to fresh memory, so that the rest can be used again.
 	kept := runs{packed: r.packed}
 	for _, run := range small {
@@ -102,6 +106,13 @@ func (r *runs) pack(emit func(entries []entry, shared int) error) error {
 	r.arena.reset()
 	*r = runs{arena: kept.arena, bytes: kept.bytes, entries: kept.entries, ends: kept.ends, packed: r.packed, packer: r.packer}
 	return nil
+}
+
+// clear forgets all entries, and keeps their memory for others.
+func (r *runs) clear() {
+	r.arena.reset()
+	clear(r.entries)
+	r.entries, r.ends, r.bytes = r.entries[:0], r.ends[:0], 0
 }
 
 // packRest packs everything.

@@ -47,7 +47,11 @@ type arena struct {
 	used   int // chunks in use
 }
 
-const arenaChunk = 256 << 10
+// arenaChunk is the size of chunks; the first ones are smaller, for most batches are small.
+const (
+	arenaChunk      = 256 << 10
+	firstArenaChunk = 16 << 10
+)
 
 // grow returns an empty slice with room for n bytes; keep tells how much of it was used.
 func (a *arena) grow(n int) []byte {
@@ -59,7 +63,8 @@ func (a *arena) grow(n int) []byte {
 	if a.used < len(a.chunks) && cap(a.chunks[a.used]) >= n {
 		a.chunks[a.used] = a.chunks[a.used][:0]
 	} else {
-		a.chunks = append(a.chunks[:a.used], make([]byte, 0, max(n, arenaChunk)))
+		size := min(arenaChunk, firstArenaChunk<<min(a.used, 4))
+		a.chunks = append(a.chunks[:a.used], make([]byte, 0, max(n, size)))
 	}
 	a.used++
 	return a.chunks[a.used-1][:0]
@@ -80,7 +85,7 @@ func (a *arena) copy(b []byte) []byte {
 func (a *arena) reset() {
 	kept := a.chunks[:0]
 	for _, c := range a.chunks { // one large value does not hold its memory for ever
-		if cap(c) == arenaChunk && len(kept) < 64 {
+		if cap(c) <= arenaChunk && len(kept) < 64 {
 			kept = append(kept, c[:0])
 		}
 	}

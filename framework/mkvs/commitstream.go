@@ -1,0 +1,104 @@
+package mkvs
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
+)
+
+// streams says whether Commit writes what it makes of the changes at once, and keeps none of it but the
+// uppermost nodes: where it is more than the tree may keep in memory.
+func (t *Tree) streams() bool {
+	applied := t.root == nil || t.root.Clean
+	return applied && t.ndb != nil && t.capacity > 0 && len(t.changes.pending) > max(t.capacity/4, 4*t.runChanges)
+}
+
+// commitStream is Commit that applies changes, and hashes and writes nodes, at the same time.
+func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version uint64) (writelog.WriteLog, hash.Hash, error) {
+	fail := func(err error) (writelog.WriteLog, hash.Hash, error) {
+		return nil, hash.Hash{}, fmt.Errorf("mkvs: commit version %d: %w", version, err)
+	}
+	forks := newForks(t.root != nil)
+	r := t.changes.sorted(t.changes.pending, forks)
+	batch, err := t.newBatch(ctx, ns, version)
+	if err != nil {
+		return fail(err)
+	}
+	c, err := t.applyAndPut(ctx, batch, r, forks)
+	if err != nil {
+		return fail(giveUp(ctx, batch, err))
+	}
+	c.root = t.rootAs(ns, version, c.node)
+	if err := t.write(ctx, batch, c); err != nil {
+		return fail(giveUp(ctx, batch, err))
+	}
+	if err := t.settleAs(ctx, c); err != nil {
+		return nil, hash.Hash{}, err
+	}
+	t.cached = t.nodesInMemory()
+	return c.log, c.root.Hash, nil
+}
+
+// applyAndPut applies a run, and puts what that makes of nodes, all but the uppermost ones, into a batch.
+func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks forks) (*candidate, error) {
+	working, cancel := context.WithCancel(ctx)
+	defer cancel()
+	s := newStream(batch, t.ndb.Info().EmbedBytes, t.runChanges, forks)
+	var c candidate
+	var applyErr error
+	go func() {
+		defer close(s.runs)
+		var a *applier
+		c.node, a, applyErr = t.apply(working, r, forks, s)
+		c.removed = a.removed
+	}()
+	// What is set belongs on the write log whatever was there before, so there is no need to wait.
+	var log, rest writelog.WriteLog
+	early := t.writeLog && !r.hasRemovals()
+	if early {
+		log = t.changes.writeLog(r)
+		if t.ndb.Info().Capabilities.WriteLogs {
+			rest = log
+		}
+	}
+	err := s.putRuns(ctx, batch, rest)
+	if err != nil {
+		cancel()
+		for range s.runs { // until the others have ended
+		}
+		return nil, err
+	}
+	if applyErr != nil {
+		return nil, applyErr
+	}
+	if t.writeLog && !early {
+		log = t.changes.writeLog(r)
+	}
+	c.log, c.logPut = log, early
+	return &c, nil
+}
+
+// nodesInMemory counts the stored nodes that are in memory.
+func (t *Tree) nodesInMemory() int {
+	count := 0
+	stack := []*node.Pointer{t.root}
+	for len(stack) > 0 {
+		ptr := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if ptr == nil || ptr.Node == nil {
+			continue
+		}
+		if ptr.Clean {
+			count++
+		}
+		if n, ok := ptr.Node.(*node.InternalNode); ok {
+			stack = append(stack, n.LeafNode, n.Left, n.Right)
+		}
+	}
+	return count
+}

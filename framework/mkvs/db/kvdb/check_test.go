@@ -1,0 +1,197 @@
+package kvdb_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+func readOnly(c *db.Config) { c.ReadOnly = true }
+
+// A check finds a byte that changed in any record, wherever it is, and says so as damage.
+func TestCheckFindsEveryChangedRecord(t *testing.T) {
+	f, _ := everything(t)
+	ctx, rng := t.Context(), rand.New(rand.NewPCG(9, 9))
+	pairs := dump(t, f.store)
+	kinds := make(map[byte]int)
+	for i, p := range pairs {
+		for range 3 {
+			bad := bytes.Clone(p.value)
+			bad[rng.IntN(len(bad))] ^= byte(1 + rng.IntN(255))
+			store := loaded(t, pairs, i, bad)
+			ndb, err := openDB(ctx, store, readOnly)
+			if err != nil { // it is found earlier
+				kinds[p.key[0]>>4]++
+				continue
+			}
+			report, err := ndb.Check(ctx, db.CheckOptions{})
+			must(t, err)
+			if report.Damaged == 0 || len(report.Problems) == 0 || report.Problems[0].Reason == "" {
+				t.Fatalf("key %x: a byte changed, and the check finds %+v", p.key, report)
+			}
+			if !strings.Contains(report.Problems[0].Error(), db.ErrCorrupted.Error()) {
+				t.Fatalf("key %x: %v", p.key, report.Problems[0])
+			}
+			kinds[p.key[0]>>4]++
+			must(t, ndb.Close(ctx))
+		}
+	}
+	for _, kind := range kvdb.Kinds() {
+		if kinds[kind>>4] == 0 {
+			t.Errorf("no record of kind %02x was changed", kind)
+		}
+	}
+}
+
+// A check of one version finds what is wrong in its trees, and only there.
+func TestCheckOfOneVersion(t *testing.T) {
+	ctx := t.Context()
+	store := newLastingStore(t)
+	ndb, err := openDB(ctx, store, nil)
+	must(t, err)
+	m := newModel()
+	smallVersions(t, ctx, ndb, m, 1, 9)
+	pairs := dump(t, store.Store)
+	must(t, ndb.Close(ctx))
+	for i, p := range pairs {
+		if p.key[0] != 0x21 || binary.BigEndian.Uint64(p.key[1:]) != 6 {
+			continue
+		}
+		bad := bytes.Clone(p.value)
+		bad[len(bad)/2] ^= 1
+		ndb, err := openDB(ctx, loaded(t, pairs, i, bad), readOnly)
+		must(t, err)
+		for v := uint64(1); v <= 9; v++ {
+			report, err := ndb.Check(ctx, db.CheckOptions{Version: &v})
+			must(t, err)
+			r := m.final[v][node.RootTypeState]
+			switch {
+			case v < 6 && (!report.OK() || report.Entries != uint64(len(r.data)) || report.Nodes < report.Entries):
+				t.Errorf("version %d: %+v, want %d entries", v, report, len(r.data))
+			case v == 6 && report.OK():
+				t.Errorf("version %d is damaged, and nothing is found", v)
+			}
+		}
+		must(t, ndb.Close(ctx))
+	}
+	ndb, err = openDB(ctx, loaded(t, pairs, -1, nil), readOnly)
+	must(t, err)
+	missing := uint64(100)
+	_, err = ndb.Check(ctx, db.CheckOptions{Version: &missing})
+	wantErr(t, err, db.ErrVersionNotFound)
+	must(t, ndb.Close(ctx))
+}
+
+// A node that is missing, and one that nothing reaches, are both told of.
+func TestCheckCountsWhatIsStored(t *testing.T) {
+	ctx := t.Context()
+	store := newLastingStore(t)
+	ndb, err := openDB(ctx, store, nil)
+	must(t, err)
+	m := newModel()
+	smallVersions(t, ctx, ndb, m, 1, 50)
+	_, err = ndb.PruneBefore(ctx, 20)
+	must(t, err)
+	must(t, ndb.Close(ctx))
+	pairs := dump(t, store.Store)
+
+	report := func(change func(b *kv.Batch)) *db.CheckReport {
+		t.Helper()
+		s := loaded(t, pairs, -1, nil)
+		var b kv.Batch
+		change(&b)
+		must(t, s.Apply(ctx, &b, true))
+		ndb, err := openDB(ctx, s, nil)
+		must(t, err)
+		var last [2]int64
+		r, err := ndb.Check(ctx, db.CheckOptions{Progress: func(done, total int64) {
+			if done < last[0] || done > total {
+				t.Errorf("progress of %d of %d after %d", done, total, last[0])
+			}
+			last = [2]int64{done, total}
+		}})
+		must(t, err)
+		if last[0] != last[1] || last[1] == 0 {
+			t.Errorf("progress ended at %d of %d", last[0], last[1])
+		}
+		must(t, ndb.Close(ctx))
+		return r
+	}
+	if r := report(func(*kv.Batch) {}); !r.OK() {
+		t.Fatalf("a sound database: %+v", r)
+	}
+	blocks, lists := 0, 0
+	for _, p := range pairs {
+		version := uint64(0)
+		if len(p.key) > 9 {
+			version = binary.BigEndian.Uint64(p.key[1:])
+		}
+		switch {
+		case p.key[0] == 0x21 && version > 20: // all of it is reached
+			blocks++
+			if r := report(func(b *kv.Batch) { b.Delete(p.key) }); r.Damaged == 0 {
+				t.Errorf("block %x is gone, and nothing is found", p.key)
+			}
+		case p.key[0] == 0x41 && version <= 20: // what it names will never be freed
+			lists++
+			if r := report(func(b *kv.Batch) { b.Delete(p.key) }); r.Unreachable == 0 {
+				t.Errorf("list %x is gone, and nothing is found: %+v", p.key, r)
+			}
+		case p.key[0] == 0x41:
+			if r := report(func(b *kv.Batch) { b.Delete(p.key) }); r.Damaged == 0 {
+				t.Errorf("list %x is gone, and nothing is found: %+v", p.key, r)
+			}
+		}
+	}
+	if blocks == 0 || lists == 0 {
+		t.Errorf("%d blocks and %d lists were taken away", blocks, lists)
+	}
+}
+
+// A check beside commits, prunes and collections reports nothing that is not so.
+func TestCheckBesideWriters(t *testing.T) {
+	ctx := t.Context()
+	ndb, err := openDB(ctx, newLastingStore(t), func(c *db.Config) { c.GarbageRate = 0 })
+	must(t, err)
+	m := newModel()
+	smallVersions(t, ctx, ndb, m, 1, 80)
+	var writing sync.WaitGroup
+	writing.Go(func() {
+		for v := uint64(81); v <= 200; v++ {
+			smallVersions(t, ctx, ndb, m, v, v)
+			if _, err := ndb.PruneBefore(ctx, v-60); err != nil {
+				wantErr(t, err, db.ErrVersionPinned) // by the check
+			}
+		}
+	})
+	done := make(chan struct{})
+	go func() {
+		writing.Wait()
+		close(done)
+	}()
+	for checks := 0; ; checks++ {
+		report, err := ndb.Check(ctx, db.CheckOptions{})
+		must(t, err)
+		if !report.OK() {
+			t.Fatalf("check %d: %d nodes that nothing reaches, %v", checks, report.Unreachable, report.Problems)
+		}
+		select {
+		case <-done:
+			if checks == 0 {
+				t.Error("no check ended while something was written")
+			}
+			must(t, ndb.Close(context.Background()))
+			return
+		default:
+		}
+	}
+}

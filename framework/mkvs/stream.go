@@ -1,0 +1,224 @@
+package mkvs
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
+)
+
+// stream takes a large tree's nodes off the appliers' hands as soon as they are made: subtrees are encoded
+// and sent to be put into the batch, and their memory is used again.
+type stream struct {
+	self       node.Address
+	embedBytes int
+	// runChanges is how many changes those of a run are made by, at most.
+	runChanges int
+
+	runs chan *encodedRun
+	// spareRuns and spareDesks hold what can be used again.
+	spareRuns  chan *encodedRun
+	spareDesks chan *desk
+}
+
+// defaultRunChanges is where a subtree's nodes stay in the processor's cache from when they are made until
+// they are encoded.
+const defaultRunChanges = 2048
+
+// runsAhead is how many runs may be ready before they are put: about what is made while the database waits
+// for its disk.
+const runsAhead = 24
+
+func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream {
+	workers := cap(forks) + 1
+	return &stream{
+		self: batch.Address(), embedBytes: embedBytes, runChanges: runChanges,
+		runs:       make(chan *encodedRun, runsAhead),
+		spareRuns:  make(chan *encodedRun, runsAhead+workers+1),
+		spareDesks: make(chan *desk, workers),
+	}
+}
+
+// sends says whether a subtree to which so many changes are applied, and so many to all of its parent, is
+// one to send. Few changes stay with the nodes above.
+func (s *stream) sends(n, whole int) bool {
+	return n <= s.runChanges && whole > s.runChanges && n > s.runChanges/128
+}
+
+// desk is what an applier works with while it makes the nodes of one run.
+type desk struct {
+	shelf   shelf
+	encoder *encoder
+}
+
+// encodedRun holds records, each behind its position.
+type encodedRun struct {
+	buf     []byte
+	lengths []entryLength
+	// goesOn says that the run does not end here.
+	goesOn bool
+}
+
+type entryLength struct{ position, record int }
+
+func (r *encodedRun) add(position, record []byte) {
+	r.buf = append(append(r.buf, position...), record...)
+	r.lengths = append(r.lengths, entryLength{len(position), len(record)})
+}
+
+// take returns something to use again, or makes it.
+func take[T any](spare chan *T, fresh func() *T) *T {
+	select {
+	case x := <-spare:
+		return x
+	default:
+		return fresh()
+	}
+}
+
+// give leaves something to be used again, as long as there is room.
+func give[T any](spare chan *T, x *T) {
+	select {
+	case spare <- x:
+	default:
+	}
+}
+
+// applyAndSend is apply for a subtree whose nodes are sent. Its uppermost node stays, because it moves where
+// its parent's other parts go; what is below it has its place.
+func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*node.Pointer, error) {
+	s := a.stream
+	d := take(s.spareDesks, func() *desk { return &desk{encoder: newEncoder(s.self, s.embedBytes)} })
+	before := a.nodes
+	a.nodes = nodes{shelf: &d.shelf}
+	out, err := a.apply(ptr, depth, r)
+	a.nodes = before
+	if err != nil || out == nil || out.Clean {
+		return out, err
+	}
+	if n, ok := out.Node.(*node.InternalNode); ok {
+		if err := s.sendBelow(a.ctx, d.encoder, n, depth, r.first()); err != nil {
+			return nil, err
+		}
+	}
+	out = a.keep(out)
+	d.shelf.clear()
+	give(s.spareDesks, d)
+	return out, nil
+}
+
+// sendBelow sends what is below a node, whose position is the first depth bits of key.
+func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode, depth node.Depth, key node.Key) error {
+	out := take(s.spareRuns, func() *encodedRun { return new(encodedRun) })
+	out.buf, out.lengths = out.buf[:0], out.lengths[:0]
+	e.put = func(position, record []byte) error {
+		out.add(position, record)
+		return nil
+	}
+	start := labelStart(depth)
+	e.path.CopyBits(0, key, depth)
+	e.path.CopyBits(start, n.Label, n.LabelBitLength)
+	for _, child := range [2]*node.Pointer{n.Left, n.Right} {
+		if !isSent(child) {
+			continue
+		}
+		if err := e.encode(ctx, child, start+n.LabelBitLength+1); err != nil {
+			return err
+		}
+	}
+	if len(out.lengths) == 0 {
+		give(s.spareRuns, out)
+		return nil
+	}
+	select {
+	case s.runs <- out:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// isSent says whether the node that a child of the uppermost node points to is sent. A leaf is not: it may
+// belong into its parent's record.
+func isSent(child *node.Pointer) bool {
+	if child == nil || child.Clean {
+		return false
+	}
+	_, ok := child.Node.(*node.InternalNode)
+	return ok
+}
+
+// keep returns a copy of a node, and of the leaves that are its parts, that has nothing to do with the desk.
+func (a *applier) keep(ptr *node.Pointer) *node.Pointer {
+	n, ok := ptr.Node.(*node.InternalNode)
+	if !ok {
+		return a.keepPart(ptr)
+	}
+	copied := *n
+	copied.Label = bytes.Clone(n.Label)
+	copied.LeafNode, copied.Left, copied.Right = a.keepPart(n.LeafNode), a.keepPart(n.Left), a.keepPart(n.Right)
+	return &node.Pointer{Hash: ptr.Hash, Node: &copied}
+}
+
+// keepPart is keep for a part of a node. What is below it is only pointed to: it is sent or stored.
+func (a *applier) keepPart(ptr *node.Pointer) *node.Pointer {
+	switch {
+	case ptr == nil:
+		return nil
+	case ptr.Clean && ptr.Embedded:
+		return ptr
+	case isSent(ptr) || ptr.Clean:
+		return &node.Pointer{Clean: ptr.Clean, Hash: ptr.Hash, Address: ptr.Address}
+	}
+	leaf := ptr.Node.(*node.LeafNode)
+	kept := a.nodes.leaf(leaf.Key, leaf.Value)
+	kept.Hash, kept.Node.(*node.LeafNode).Hash = ptr.Hash, leaf.Hash
+	return kept
+}
+
+// putRuns puts runs into a batch as they come, until the last one has come, and, while there are none, a
+// write log.
+func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
+	for {
+		var r *encodedRun
+		more := true
+		if len(log) == 0 {
+			r, more = <-s.runs
+		} else {
+			select {
+			case r, more = <-s.runs:
+			default:
+			}
+		}
+		var err error
+		switch {
+		case !more:
+			return putWriteLog(ctx, batch, log)
+		case r != nil:
+			err = r.put(ctx, batch)
+			give(s.spareRuns, r)
+		default:
+			log, err = putLogPart(ctx, batch, log)
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *encodedRun) put(ctx context.Context, batch db.Batch) error {
+	rest := r.buf
+	for _, l := range r.lengths {
+		end := l.position + l.record
+		if err := batch.Put(ctx, node.Position(rest[:l.position:l.position]), rest[l.position:end:end]); err != nil {
+			return err
+		}
+		rest = rest[end:]
+	}
+	if r.goesOn {
+		return nil
+	}
+	return batch.EndRun(ctx)
+}
