@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -23,7 +24,7 @@ func (e *env) tryBatch(ndb db.NodeDB, old node.Root, version uint64) error {
 func batchBeginnings(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("third", "a candidate"))
+	third := e.commit(ndb, second, 3, second.content.With("third", "a candidate"))
 	invalid := emptyRootOf(node.RootTypeInvalid, 2)
 	for _, c := range []struct {
 		what    string
@@ -104,27 +105,27 @@ func severalRuns(e *env) {
 	t := empty(stateType, 0)
 	for v := uint64(1); v < 6; v++ {
 		w := e.begin(ndb, t, v, r.change(t.content, 150))
-		put := map[*tnode]bool{}
+		put := map[*reference.Node]bool{}
 		for _, n := range w.put {
 			put[n] = true
 		}
-		var subtree func(n *tnode)
-		subtree = func(n *tnode) { // what is left of it, in one run
+		var subtree func(n *reference.Node)
+		subtree = func(n *reference.Node) { // what is left of it, in one run
 			if n == nil || !put[n] {
 				return
 			}
 			delete(put, n)
-			e.check(w.batch.Put(e.ctx, n.position, n.record()))
-			subtree(n.kids[0])
-			subtree(n.kids[1])
+			e.check(w.batch.Put(e.ctx, n.Position, n.Record()))
+			subtree(n.Kids[0])
+			subtree(n.Kids[1])
 		}
-		var visit func(n *tnode)
-		visit = func(n *tnode) {
-			if n == nil || n.address != w.batch.Address() {
+		var visit func(n *reference.Node)
+		visit = func(n *reference.Node) {
+			if n == nil || n.Address != w.batch.Address() {
 				return
 			}
-			visit(n.kids[0])
-			visit(n.kids[1])
+			visit(n.Kids[0])
+			visit(n.Kids[1])
 			if put[n] && r.IntN(4) == 0 && runIsClosed(n, put) {
 				subtree(n)
 				e.check(w.batch.EndRun(e.ctx))
@@ -134,7 +135,7 @@ func severalRuns(e *env) {
 		// The rest, each node a run: their spans overlap nothing.
 		for _, n := range w.put {
 			if put[n] {
-				e.check(w.batch.Put(e.ctx, n.position, n.record()))
+				e.check(w.batch.Put(e.ctx, n.Position, n.Record()))
 				e.check(w.batch.EndRun(e.ctx))
 			}
 		}
@@ -147,10 +148,10 @@ func severalRuns(e *env) {
 }
 
 // runIsClosed says whether a subtree can be one run: no part of it went as a run before.
-func runIsClosed(top *tnode, put map[*tnode]bool) bool {
+func runIsClosed(top *reference.Node, put map[*reference.Node]bool) bool {
 	closed := true
-	top.all(func(n *tnode) {
-		if n.address == top.address && !n.embedded && !put[n] {
+	top.All(func(n *reference.Node) {
+		if n.Address == top.Address && !n.Embedded && !put[n] {
 			closed = false
 		}
 	})
@@ -166,10 +167,10 @@ func largeRecords(e *env) {
 	c["key"] = strings.Repeat("own leaf", 300_000)
 	first := e.version(ndb, empty(stateType, 0), 1, c)
 	e.readable(ndb, first)
-	for _, key := range first.content.keys() {
+	for _, key := range first.content.Keys() {
 		e.pathTo(ndb, first, first.top, node.Key(key))
 	}
-	second := e.version(ndb, first, 2, c.with("key", "smaller"))
+	second := e.version(ndb, first, 2, c.With("key", "smaller"))
 	e.readable(ndb, second)
 	e.check(ndb.Prune(e.ctx, 1))
 	e.readable(ndb, second)
@@ -181,25 +182,25 @@ func malformedEntries(e *env) {
 	first := e.version(ndb, empty(stateType, 0), 1, content{"a": "1", "b": "2"})
 	w := e.begin(ndb, first, 2, newRandom(9).content(50))
 	for what, put := range map[string]func(db.Batch) error{
-		"a position of no bytes": func(b db.Batch) error { return b.Put(e.ctx, nil, w.new.top.record()) },
+		"a position of no bytes": func(b db.Batch) error { return b.Put(e.ctx, nil, w.new.top.Record()) },
 		"a position that is none": func(b db.Batch) error {
-			return b.Put(e.ctx, node.Position{255}, w.new.top.record())
+			return b.Put(e.ctx, node.Position{255}, w.new.top.Record())
 		},
 		"a record of no bytes":         func(b db.Batch) error { return b.Put(e.ctx, node.RootPosition(), nil) },
 		"a record that is none":        func(b db.Batch) error { return b.Put(e.ctx, node.RootPosition(), []byte("?")) },
-		"a record with bytes too many": func(b db.Batch) error { return b.Put(e.ctx, node.RootPosition(), append(w.new.top.record(), 0)) },
+		"a record with bytes too many": func(b db.Batch) error { return b.Put(e.ctx, node.RootPosition(), append(w.new.top.Record(), 0)) },
 		"positions that descend": func(b db.Batch) error {
 			last, first := w.put[len(w.put)-1], w.put[0]
-			if err := b.Put(e.ctx, last.position, last.record()); err != nil {
+			if err := b.Put(e.ctx, last.Position, last.Record()); err != nil {
 				e.Errorf("the first entry: %v", err)
 			}
-			return b.Put(e.ctx, first.position, first.record())
+			return b.Put(e.ctx, first.Position, first.Record())
 		},
 		"an entry twice": func(b db.Batch) error {
-			if err := b.Put(e.ctx, w.put[0].position, w.put[0].record()); err != nil {
+			if err := b.Put(e.ctx, w.put[0].Position, w.put[0].Record()); err != nil {
 				e.Errorf("the first entry: %v", err)
 			}
-			return b.Put(e.ctx, w.put[0].position, w.put[0].record())
+			return b.Put(e.ctx, w.put[0].Position, w.put[0].Record())
 		},
 	} {
 		batch, err := ndb.NewBatch(e.ctx, first.root, 2)
@@ -299,7 +300,7 @@ func nothingBeforeCommit(e *env) {
 func sameRootAgain(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("third", "version"))
+	third := e.commit(ndb, second, 3, second.content.With("third", "version"))
 	for range 2 { // as a candidate
 		w := e.begin(ndb, second, 3, third.content)
 		e.check(w.putAll(e))
@@ -322,7 +323,7 @@ func sameRootAgain(e *env) {
 func rootsThatDontFollow(e *env) {
 	ndb := e.open()
 	_, second := e.twoVersions(ndb)
-	w := e.begin(ndb, second, 3, second.content.with("a", "b"))
+	w := e.begin(ndb, second, 3, second.content.With("a", "b"))
 	e.check(w.putAll(e))
 	for _, change := range []func(*node.Root){
 		func(r *node.Root) { r.Version = 2 },
@@ -343,14 +344,14 @@ func rootsThatDontFollow(e *env) {
 func committedAndReopened(e *env) {
 	ndb := e.open()
 	_, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("a", "candidate"))
-	other := e.commit(ndb, second, 3, second.content.with("another", "candidate"))
-	fourth := e.commit(ndb, third, 4, third.content.with("its", "descendant"))
+	third := e.commit(ndb, second, 3, second.content.With("a", "candidate"))
+	other := e.commit(ndb, second, 3, second.content.With("another", "candidate"))
+	fourth := e.commit(ndb, third, 4, third.content.With("its", "descendant"))
 	ndb = e.reopen(ndb)
 	for _, t := range []*tree{second, third, other, fourth} {
 		e.readable(ndb, t)
 	}
-	more := e.commit(ndb, second, 3, second.content.with("a third", "candidate")) // under an address of its own
+	more := e.commit(ndb, second, 3, second.content.With("a third", "candidate")) // under an address of its own
 	for _, t := range []*tree{third, other, more} {
 		e.readable(ndb, t)
 	}
@@ -391,7 +392,7 @@ func abortedBatch(e *env) {
 		e.refused("Commit after Abort", w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
 		e.has(ndb, w.new.root, false)
 	}
-	w := e.begin(ndb, second, 3, second.content.with("a", "b"))
+	w := e.begin(ndb, second, 3, second.content.With("a", "b"))
 	e.check(w.putAll(e))
 	e.check(w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
 	e.check(w.batch.Abort(e.ctx)) // does nothing

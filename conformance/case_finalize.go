@@ -31,9 +31,9 @@ func finalizeRoots(e *env) {
 func notFinalizable(e *env) {
 	ndb := e.open()
 	_, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("a", "1"))
-	other := e.commit(ndb, second, 3, second.content.with("b", "1"))
-	fourth := e.commit(ndb, third, 4, third.content.with("c", "1"))
+	third := e.commit(ndb, second, 3, second.content.With("a", "1"))
+	other := e.commit(ndb, second, 3, second.content.With("b", "1"))
+	fourth := e.commit(ndb, third, 4, third.content.With("c", "1"))
 	x := e.commit(ndb, empty(ioType, 4), 4, content{"x": "1"})
 	for _, c := range []struct {
 		what  string
@@ -85,7 +85,7 @@ func otherCandidatesGo(e *env) {
 	for i := range lines {
 		t := base
 		for v := uint64(2); v <= 4; v++ {
-			t = e.commit(ndb, t, v, r.change(t.content, 20).with("candidate", string(rune('a'+i))))
+			t = e.commit(ndb, t, v, r.change(t.content, 20).With("candidate", string(rune('a'+i))))
 			lines[i] = append(lines[i], t)
 		}
 	}
@@ -118,11 +118,45 @@ func otherCandidatesGo(e *env) {
 	e.readable(ndb, lines[1][2])
 }
 
+// committedAndRestored restores roots that candidates have, too, and that later candidates were made from.
+func committedAndRestored(e *env) {
+	ndb := e.open()
+	r := newRandom(22)
+	first := e.version(ndb, empty(stateType, 0), 1, r.content(80))
+	second := e.commit(ndb, first, 2, r.change(first.content, 20))
+	third := e.commit(ndb, second, 3, r.change(second.content, 20))
+	fourth := e.commit(ndb, third, 4, r.change(third.content, 20))
+	fifth := e.commit(ndb, fourth, 5, r.change(fourth.content, 20))
+	restore := func(t *tree) {
+		e.Helper()
+		s := newSource(stateType, t.root.Version, t.content, 5)
+		s.begin(e, ndb)
+		s.writeAll(e, ndb)
+		e.check(ndb.CompleteRoot(e.ctx, s.root))
+		e.check(ndb.Finalize(e.ctx, []node.Root{s.root}))
+	}
+	restore(second) // the committed one counts
+	for _, t := range []*tree{first, second, third, fourth, fifth} {
+		e.readable(ndb, t)
+	}
+	restore(fourth) // the third isn't finalized
+	e.versions(ndb, 1, 4)
+	restored := e.adopt(ndb, fourth.root, fourth.content)
+	e.has(ndb, third.root, false)
+	e.has(ndb, fifth.root, false)
+	_, err := ndb.RootAddress(e.ctx, fifth.root)
+	e.is("RootAddress of a candidate that has gone", err, db.ErrRootNotFound)
+	e.check(ndb.Prune(e.ctx, 1))
+	e.check(ndb.Prune(e.ctx, 2))
+	e.readable(ndb, restored)
+	e.readable(ndb, e.version(ndb, restored, 5, fifth.content))
+}
+
 func finalizeAgain(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
 	x := e.commit(ndb, empty(ioType, 3), 3, content{"x": "1"})
-	third := e.commit(ndb, second, 3, second.content.with("a", "1"))
+	third := e.commit(ndb, second, 3, second.content.With("a", "1"))
 	e.finalize(ndb, third, x)
 	e.finalize(ndb, x, third) // the same, in another order
 	for _, roots := range [][]node.Root{

@@ -161,8 +161,8 @@ func contextDone(e *env) {
 		e.is(c.name, c.do(done, ndb), context.Canceled)
 	}
 
-	w := e.begin(ndb, second, 3, second.content.with("more", "of it"))
-	e.is("Put", w.batch.Put(done, node.RootPosition(), w.new.top.record()), context.Canceled)
+	w := e.begin(ndb, second, 3, second.content.With("more", "of it"))
+	e.is("Put", w.batch.Put(done, node.RootPosition(), w.new.top.Record()), context.Canceled)
 	e.is("EndRun", w.batch.EndRun(done), context.Canceled)
 	e.is("PutWriteLog", w.batch.PutWriteLog(done, writelog.WriteLog{{Key: []byte("a")}}), context.Canceled)
 	e.is("Commit", w.batch.Commit(done, w.new.root, w.rootAddress()), context.Canceled)
@@ -179,7 +179,7 @@ func contextDone(e *env) {
 func afterClose(e *env) {
 	ndb := e.open()
 	_, second := e.twoVersions(ndb)
-	w := e.begin(ndb, second, 3, second.content.with("more", "of it"))
+	w := e.begin(ndb, second, 3, second.content.With("more", "of it"))
 	pin, err := ndb.Pin(e.ctx, 2, "a test")
 	e.check(err)
 	e.check(ndb.Close(e.ctx))
@@ -215,7 +215,7 @@ func closeDuringWalk(e *env) {
 			closed = true
 		}
 	}
-	if all := len(t.entries()); n == all {
+	if all := len(t.top.Entries()); n == all {
 		e.Errorf("all %d entries came after Close", all)
 	}
 	e.is("a walk through a database that is closed", end, db.ErrClosed)
@@ -224,7 +224,7 @@ func closeDuringWalk(e *env) {
 func openedForReading(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("not", "finalized"))
+	third := e.commit(ndb, second, 3, second.content.With("not", "finalized"))
 	e.check(ndb.Close(e.ctx))
 
 	before := files(e, e.cfg.Dir)
@@ -289,7 +289,7 @@ func otherNamespace(e *env) {
 		}
 	}
 	e.check(ndb.AbortMultipart(e.ctx))
-	w := e.begin(ndb, second, 3, second.content.with("a", "b"))
+	w := e.begin(ndb, second, 3, second.content.With("a", "b"))
 	e.check(w.putAll(e))
 	root := w.new.root
 	root.Namespace = other.Namespace
@@ -318,18 +318,18 @@ func passedNotKept(e *env) {
 	w := e.begin(ndb, first, 2, newRandom(3).change(first.content, 60))
 	var position, record []byte
 	for _, n := range w.put {
-		position, record = append(position[:0], n.position...), append(record[:0], n.record()...)
+		position, record = append(position[:0], n.Position...), append(record[:0], n.Record()...)
 		e.check(w.batch.Put(e.ctx, position, record))
 		clear(position)
 		clear(record)
 	}
 	e.check(w.batch.EndRun(e.ctx))
 	for _, o := range w.remove {
-		position = append(position[:0], o.position...)
-		e.check(w.batch.Remove(e.ctx, o.address, position))
+		position = append(position[:0], o.Position...)
+		e.check(w.batch.Remove(e.ctx, o.Address, position))
 		clear(position)
 	}
-	for _, entry := range first.content.log(w.new.content) {
+	for _, entry := range first.content.Log(w.new.content) {
 		one := writelog.WriteLog{{Key: append([]byte(nil), entry.Key...)}}
 		if entry.Value != nil {
 			one[0].Value = append([]byte{}, entry.Value...)
@@ -342,7 +342,7 @@ func passedNotKept(e *env) {
 	e.finalize(ndb, w.new)
 	e.readable(ndb, w.new)
 	if ndb.Info().Capabilities.WriteLogs {
-		e.log(ndb, first.root, w.new.root, first.content.log(w.new.content))
+		e.log(ndb, first.root, w.new.root, first.content.Log(w.new.content))
 	}
 }
 
@@ -350,16 +350,16 @@ func returnedStays(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
 	var got, want []db.Entry
-	for _, entry := range first.entries() {
+	for _, entry := range first.top.Entries() {
 		record, err := ndb.GetNode(e.ctx, first.root, entry.Address, entry.Position)
 		e.check(err)
 		entry.Record = record
 		got = append(got, entry)
 	}
-	path, err := ndb.GetPath(e.ctx, first.root, first.top.address, 0, first.top.some)
+	path, err := ndb.GetPath(e.ctx, first.root, first.top.Address, 0, first.top.Some)
 	e.check(err)
 	pathWas := fmt.Sprint(path)
-	want = first.entries()
+	want = first.top.Entries()
 	t := second
 	for v := uint64(3); v < 8; v++ {
 		t = e.version(ndb, t, v, newRandom(v).content(60))
@@ -424,9 +424,9 @@ func readLatest(e *env, ndb db.NodeDB, mu *sync.Mutex, known map[uint64]*tree) e
 	mu.Unlock()
 	entries, err := e.walked(ndb, t.root, nil)
 	if err == nil {
-		e.same(t.root, entries, t.entries())
-		for _, key := range t.content.keys()[:5] {
-			_, err = ndb.GetPath(e.ctx, t.root, t.top.address, 0, node.Key(key))
+		e.same(t.root, entries, t.top.Entries())
+		for _, key := range t.content.Keys()[:5] {
+			_, err = ndb.GetPath(e.ctx, t.root, t.top.Address, 0, node.Key(key))
 		}
 	}
 	return errors.Join(err, pin.Release(e.ctx))

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -68,7 +69,7 @@ func multipartRoots(e *env) {
 	e.refused("a chunk beyond the last", err)
 
 	s.writeAll(e, ndb)
-	e.check(chunk{}.write(e, ndb, emptyRootOf(ioType, 5), 0))
+	e.check(e.write(reference.Chunk{}, ndb, emptyRootOf(ioType, 5), 0))
 	e.check(ndb.CompleteRoot(e.ctx, root))
 	e.check(ndb.CompleteRoot(e.ctx, emptyRootOf(ioType, 5)))
 	e.check(ndb.Finalize(e.ctx, []node.Root{root, emptyRootOf(ioType, 5)}))
@@ -105,7 +106,7 @@ func chunksInAnyOrder(e *env) {
 			order := r.Perm(len(s.chunks))
 			order = append(order, order[:len(order)/3]...) // some twice
 			for _, i := range order {
-				if err := s.chunks[i].write(e, ndb, s.root, uint64(i)); err != nil {
+				if err := e.write(s.chunks[i], ndb, s.root, uint64(i)); err != nil {
 					e.Fatalf("%s in %d chunks: chunk %d: %v", name, len(s.chunks), i, err)
 				}
 			}
@@ -128,7 +129,7 @@ func chunksAtOnce(e *env) {
 		writers.Go(func() {
 			for i := range s.chunks {
 				if i%4 == w || i%7 == w { // some are written by two at once
-					if err := s.chunks[i].write(e, ndb, s.root, uint64(i)); err != nil {
+					if err := e.write(s.chunks[i], ndb, s.root, uint64(i)); err != nil {
 						e.Errorf("chunk %d: %v", i, err)
 						return
 					}
@@ -155,10 +156,10 @@ func malformedChunks(e *env) {
 			return w.Put(e.ctx, node.RootPosition(), []byte("?"), true)
 		},
 		"positions that descend": func(w db.ChunkWriter) error {
-			record := top.recordWith(w.Address(), func(kid *tnode) node.Child {
-				return node.Child{Present: true, Hash: kid.hash, Address: w.Address()}
+			record := top.RecordWith(w.Address(), func(kid *reference.Node) node.Child {
+				return node.Child{Present: true, Hash: kid.Hash, Address: w.Address()}
 			})
-			for _, p := range []node.Position{top.kids[1].position, top.position} {
+			for _, p := range []node.Position{top.Kids[1].Position, top.Position} {
 				if err := w.Put(e.ctx, p, record, false); err != nil {
 					return err
 				}
@@ -194,16 +195,16 @@ func chunkMarks(e *env) {
 	s := newSource(stateType, 9, newRandom(45).content(200), 6)
 	s.begin(e, ndb)
 	e.done(ndb, 9)
-	e.check(s.chunks[4].write(e, ndb, s.root, 4))
+	e.check(e.write(s.chunks[4], ndb, s.root, 4))
 	e.done(ndb, 9, 4)
-	e.check(s.chunks[1].write(e, ndb, s.root, 1))
+	e.check(e.write(s.chunks[1], ndb, s.root, 1))
 	e.done(ndb, 9, 1, 4)
-	e.check(s.chunks[4].write(e, ndb, s.root, 4))
+	e.check(e.write(s.chunks[4], ndb, s.root, 4))
 	e.done(ndb, 9, 1, 4)
 
 	w, err := ndb.NewChunk(e.ctx, s.root, 2) // one that is not committed
 	e.check(err)
-	e.check(s.chunks[2].put(e, w, ndb.Info().EmbedBytes))
+	e.check(s.chunks[2].Put(e.ctx, w, ndb.Info().EmbedBytes))
 	e.done(ndb, 9, 1, 4)
 	e.check(w.Abort(e.ctx))
 	e.check(w.Abort(e.ctx))
@@ -233,10 +234,10 @@ func marksSurvive(e *env, again func(db.NodeDB) db.NodeDB) {
 	for i := range s.chunks {
 		w, err := ndb.NewChunk(e.ctx, s.root, uint64(i))
 		e.check(err)
-		e.check(s.chunks[i].put(e, w, ndb.Info().EmbedBytes))
+		e.check(s.chunks[i].Put(e.ctx, w, ndb.Info().EmbedBytes))
 		ndb = again(ndb) // what wasn't committed is gone
 		e.done(ndb, 9, done...)
-		e.check(s.chunks[i].write(e, ndb, s.root, uint64(i)))
+		e.check(e.write(s.chunks[i], ndb, s.root, uint64(i)))
 		done = append(done, uint64(i))
 		ndb = again(ndb)
 		e.done(ndb, 9, done...)
@@ -271,24 +272,24 @@ func incompleteRoot(e *env) {
 	s.begin(e, ndb)
 	incomplete("no chunk")
 	for i := range s.chunks[1:] {
-		e.check(s.chunks[i+1].write(e, ndb, s.root, uint64(i+1)))
+		e.check(e.write(s.chunks[i+1], ndb, s.root, uint64(i+1)))
 	}
 	incomplete("one chunk missing")
-	for _, c := range []chunk{
-		{nodes: s.top.list()[:1]}, // nothing but the root, and nothing of it whole
+	for _, c := range []reference.Chunk{
+		{Nodes: s.top.List()[:1]}, // nothing but the root, and nothing of it whole
 		{},
 	} {
 		e.check(ndb.AbortRoot(e.ctx, s.root))
 		s.add(e, ndb)
 		for i := range s.chunks {
 			if i != 2 {
-				e.check(s.chunks[i].write(e, ndb, s.root, uint64(i)))
+				e.check(e.write(s.chunks[i], ndb, s.root, uint64(i)))
 			}
 		}
-		if c.nodes != nil {
-			c = newChunk(c.nodes)
+		if c.Nodes != nil {
+			c = reference.NewChunk(c.Nodes)
 		}
-		if err := c.write(e, ndb, s.root, 2); err != nil {
+		if err := e.write(c, ndb, s.root, 2); err != nil {
 			e.is("a chunk of nothing", err, db.ErrMalformed)
 			continue // refused at once: as well
 		}
@@ -301,7 +302,7 @@ func incompleteRoot(e *env) {
 		if i == 3 {
 			c = withoutLastWhole(c)
 		}
-		e.check(c.write(e, ndb, s.root, uint64(i)))
+		e.check(e.write(c, ndb, s.root, uint64(i)))
 	}
 	incomplete("a node missing")
 
@@ -312,10 +313,10 @@ func incompleteRoot(e *env) {
 }
 
 // withoutLastWhole leaves out the last subtree of a chunk that is whole while its parent is not.
-func withoutLastWhole(c chunk) chunk {
-	for i := len(c.nodes) - 1; i > 0; i-- {
-		if n := c.nodes[i]; c.whole[n] && !c.whole[n.parent] {
-			return newChunk(c.nodes[:i])
+func withoutLastWhole(c reference.Chunk) reference.Chunk {
+	for i := len(c.Nodes) - 1; i > 0; i-- {
+		if n := c.Nodes[i]; c.Whole[n] && !c.Whole[n.Parent] {
+			return reference.NewChunk(c.Nodes[:i])
 		}
 	}
 	return c
@@ -332,15 +333,15 @@ func overlappingChunks(e *env) {
 	s.add(e, ndb)
 	for i, c := range s.chunks {
 		if uint64(i) == last {
-			nodes := s.top.list()
-			first := slices.Index(nodes, s.chunks[2].nodes[len(s.chunks[2].nodes)-1])
-			var above []*tnode
-			for n := nodes[first].parent; n != nil; n = n.parent {
-				above = append([]*tnode{n}, above...)
+			nodes := s.top.List()
+			first := slices.Index(nodes, s.chunks[2].Nodes[len(s.chunks[2].Nodes)-1])
+			var above []*reference.Node
+			for n := nodes[first].Parent; n != nil; n = n.Parent {
+				above = append([]*reference.Node{n}, above...)
 			}
-			c = newChunk(append(above, nodes[first:]...))
+			c = reference.NewChunk(append(above, nodes[first:]...))
 		}
-		e.check(c.write(e, ndb, s.root, uint64(i)))
+		e.check(e.write(c, ndb, s.root, uint64(i)))
 	}
 	e.is("CompleteRoot", ndb.CompleteRoot(e.ctx, s.root), db.ErrChunksOverlap)
 	e.is("Finalize", ndb.Finalize(e.ctx, []node.Root{s.root}), db.ErrNotComplete)
@@ -389,10 +390,10 @@ func twoRootsRestored(e *env) {
 	x.add(e, ndb)
 	for i := range max(len(s.chunks), len(x.chunks)) {
 		if i < len(x.chunks) {
-			e.check(x.chunks[i].write(e, ndb, x.root, uint64(i)))
+			e.check(e.write(x.chunks[i], ndb, x.root, uint64(i)))
 		}
 		if i < len(s.chunks) {
-			e.check(s.chunks[i].write(e, ndb, s.root, uint64(i)))
+			e.check(e.write(s.chunks[i], ndb, s.root, uint64(i)))
 		}
 	}
 	e.check(ndb.CompleteRoot(e.ctx, s.root))
@@ -456,7 +457,7 @@ func abortRoot(e *env) {
 	// Another root of the type in its place, and then that is aborted for the first one.
 	other := newSource(stateType, 6, r.content(100), 4)
 	other.add(e, ndb)
-	e.check(other.chunks[1].write(e, ndb, other.root, 1))
+	e.check(e.write(other.chunks[1], ndb, other.root, 1))
 	e.check(ndb.AbortRoot(e.ctx, other.root))
 	s.add(e, ndb)
 	if m := e.multipart(ndb, 6); len(m.Roots) != 2 || len(m.Roots[1].Done) != 0 {
@@ -477,12 +478,12 @@ func abortMultipart(e *env) {
 	for round := range 3 {
 		s.begin(e, ndb)
 		for i, c := range s.chunks[:2+round] {
-			e.check(c.write(e, ndb, s.root, uint64(i)))
+			e.check(e.write(c, ndb, s.root, uint64(i)))
 		}
 		w, err := ndb.NewChunk(e.ctx, s.root, 4)
 		e.check(err)
 		e.check(ndb.AbortMultipart(e.ctx))
-		err = s.chunks[4].put(e, w, ndb.Info().EmbedBytes)
+		err = s.chunks[4].Put(e.ctx, w, ndb.Info().EmbedBytes)
 		if err == nil {
 			err = w.Commit(e.ctx, true)
 		}
@@ -493,7 +494,7 @@ func abortMultipart(e *env) {
 		e.is("CompleteRoot", ndb.CompleteRoot(e.ctx, s.root), db.ErrNoMultipart)
 	}
 	e.readable(ndb, second)
-	third := e.version(ndb, second, 3, second.content.with("life", "goes on"))
+	third := e.version(ndb, second, 3, second.content.With("life", "goes on"))
 	e.check(ndb.Prune(e.ctx, 1))
 	e.readable(ndb, third)
 	e.restore(ndb, s)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -13,7 +14,7 @@ func rootAddresses(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
 	third := e.commit(ndb, second, 3, second.content) // nothing has changed
-	if third.top.address != second.top.address {
+	if third.top.Address != second.top.Address {
 		e.Fatalf("the model gives an unchanged root a new address")
 	}
 	e.readable(ndb, third)
@@ -21,8 +22,8 @@ func rootAddresses(e *env) {
 	for _, t := range []*tree{first, second, third} {
 		address, err := ndb.RootAddress(e.ctx, t.root)
 		e.check(err)
-		if address != t.top.address {
-			e.Errorf("%s is at %s, want %s", t.root, address, t.top.address)
+		if address != t.top.Address {
+			e.Errorf("%s is at %s, want %s", t.root, address, t.top.Address)
 		}
 	}
 }
@@ -31,23 +32,23 @@ func singleNodes(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
 	for _, t := range []*tree{first, second} {
-		t.top.all(func(n *tnode) {
-			record, err := ndb.GetNode(e.ctx, t.root, n.address, n.position)
-			if n.embedded {
+		t.top.All(func(n *reference.Node) {
+			record, err := ndb.GetNode(e.ctx, t.root, n.Address, n.Position)
+			if n.Embedded {
 				e.is("GetNode of an embedded leaf", err, db.ErrNodeNotFound)
 				return
 			}
-			if err != nil || !bytes.Equal(record, n.record()) {
-				e.Errorf("GetNode(%s, %s) = %.40x, %v; want %.40x", n.address, n.position, record, err, n.record())
+			if err != nil || !bytes.Equal(record, n.Record()) {
+				e.Errorf("GetNode(%s, %s) = %.40x, %v; want %.40x", n.Address, n.Position, record, err, n.Record())
 			}
 		})
 		for _, wrong := range []struct {
 			address  node.Address
 			position node.Position
 		}{
-			{node.Address{Version: 100}, t.top.position},
-			{node.Address{Version: t.top.address.Version, Candidate: t.top.address.Candidate + 1}, t.top.position},
-			{t.top.address, node.NewPosition(node.Key("no node is there"), 100)},
+			{node.Address{Version: 100}, t.top.Position},
+			{node.Address{Version: t.top.Address.Version, Candidate: t.top.Address.Candidate + 1}, t.top.Position},
+			{t.top.Address, node.NewPosition(node.Key("no node is there"), 100)},
 		} {
 			_, err := ndb.GetNode(e.ctx, t.root, wrong.address, wrong.position)
 			e.is(fmt.Sprintf("GetNode(%s, %s)", wrong.address, wrong.position), err, db.ErrNodeNotFound)
@@ -55,57 +56,28 @@ func singleNodes(e *env) {
 	}
 }
 
-// way lists the stored nodes on the way from a node to a key: those whose labels agree with it and, where
-// there is one, the node after them that does not, which a path may end with or leave out.
-func way(from *tnode, key node.Key) (agree []*tnode, off *tnode) {
-	for n := from; n != nil && !n.embedded; {
-		if n.leaf {
-			if n.key != nil && bytes.Equal(n.key, key) || n == from {
-				return append(agree, n), nil
-			}
-			return agree, n
-		}
-		if key.BitLength() < n.end || key.CommonPrefixLen(n.end, n.some, n.end) < n.end {
-			if n == from {
-				return append(agree, n), nil // the first is returned in any case
-			}
-			return agree, n
-		}
-		agree = append(agree, n)
-		if key.BitLength() == n.end {
-			return agree, nil
-		}
-		side := node.Left
-		if key.GetBit(n.end) {
-			side = node.Right
-		}
-		n = n.kids[side]
-	}
-	return agree, nil
-}
-
 // pathTo compares the path from a node to a key with the model's.
-func (e *env) pathTo(ndb db.NodeDB, t *tree, from *tnode, key node.Key) {
+func (e *env) pathTo(ndb db.NodeDB, t *tree, from *reference.Node, key node.Key) {
 	e.Helper()
-	got, err := ndb.GetPath(e.ctx, t.root, from.address, from.depth, key)
+	got, err := ndb.GetPath(e.ctx, t.root, from.Address, from.Depth, key)
 	if err != nil {
-		e.Errorf("GetPath(%s, %s, %d, %.40x): %v", t.root, from.address, from.depth, []byte(key), err)
+		e.Errorf("GetPath(%s, %s, %d, %.40x): %v", t.root, from.Address, from.Depth, []byte(key), err)
 		return
 	}
-	agree, off := way(from, key)
+	agree, off := from.Path(key)
 	if off != nil && len(got) == len(agree)+1 {
 		agree = append(agree, off)
 	}
 	var want []db.Entry
 	for _, n := range agree {
-		want = append(want, n.entry())
+		want = append(want, n.Entry())
 	}
 	e.same(t.root, got, want)
 }
 
 // someKeys are keys in and beside a content.
 func someKeys(c content) (keys []node.Key) {
-	for _, key := range c.keys() {
+	for _, key := range c.Keys() {
 		k := node.Key(key)
 		keys = append(keys, k, append(bytes.Clone(k), 0), append(bytes.Clone(k), 0xff))
 		if len(k) > 0 {
@@ -120,7 +92,7 @@ func someKeys(c content) (keys []node.Key) {
 func paths(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
-	third := e.commit(ndb, second, 3, second.content.with("candidates", "too"))
+	third := e.commit(ndb, second, 3, second.content.With("candidates", "too"))
 	for _, t := range []*tree{first, second, third} {
 		for _, key := range someKeys(t.content) {
 			e.pathTo(ndb, t, t.top, key)
@@ -135,16 +107,16 @@ func paths(e *env) {
 func pathsFromWithin(e *env) {
 	ndb := e.open()
 	_, second := e.twoVersions(ndb)
-	second.top.all(func(n *tnode) {
-		if n.embedded {
+	second.top.All(func(n *reference.Node) {
+		if n.Embedded {
 			return
 		}
-		e.pathTo(ndb, second, n, n.some)
-		for _, key := range []node.Key{append(bytes.Clone(n.some), 'x'), n.some[:(n.depth+7)/8]} {
+		e.pathTo(ndb, second, n, n.Some)
+		for _, key := range []node.Key{append(bytes.Clone(n.Some), 'x'), n.Some[:(n.Depth+7)/8]} {
 			e.pathTo(ndb, second, n, key)
 		}
 	})
-	_, err := ndb.GetPath(e.ctx, second.root, second.top.address, 25, node.Key("abc"))
+	_, err := ndb.GetPath(e.ctx, second.root, second.top.Address, 25, node.Key("abc"))
 	e.refused("GetPath from below the key", err)
 	_, err = ndb.GetPath(e.ctx, second.root, node.Address{Version: 77}, 0, node.Key("abc"))
 	e.is("GetPath from a node that is not there", err, db.ErrNodeNotFound)
@@ -161,7 +133,7 @@ func pathsThatLabelsEnd(e *env) {
 		c[fmt.Sprintf("other %02d", i)] = strings.Repeat("v", 600)
 	}
 	t := e.version(ndb, empty(stateType, 0), 1, c)
-	for _, key := range t.content.keys() {
+	for _, key := range t.content.Keys() {
 		for at := range len(key) * 8 {
 			k := node.Key(bytes.Clone([]byte(key)))
 			k.SetBit(node.Depth(at), !k.GetBit(node.Depth(at)))
@@ -190,7 +162,7 @@ func wholeWalk(e *env) {
 func walkFrom(e *env) {
 	ndb := e.open()
 	_, t := e.twoVersions(ndb)
-	entries := t.entries()
+	entries := t.top.Entries()
 	from := func(position node.Position, bits node.Depth, path node.Key) {
 		e.Helper()
 		var want []db.Entry
@@ -206,8 +178,8 @@ func walkFrom(e *env) {
 		e.check(err)
 		e.same(t.root, got, want)
 	}
-	for _, n := range t.top.list() { // embedded leaves, too: their parents come
-		from(n.position, n.depth, n.some)
+	for _, n := range t.top.List() { // embedded leaves, too: their parents come
+		from(n.Position, n.Depth, n.Some)
 	}
 	for _, path := range []node.Key{node.Key("key"), node.Key("no such key"), {0}, {0xff, 0xff}} {
 		for bits := node.Depth(1); bits <= path.BitLength(); bits += 3 {
@@ -219,7 +191,7 @@ func walkFrom(e *env) {
 func walkLeft(e *env) {
 	ndb := e.open()
 	_, t := e.twoVersions(ndb)
-	entries := t.entries()
+	entries := t.top.Entries()
 	for n := 1; n <= len(entries); n += 5 {
 		var got []db.Entry
 		for entry, err := range ndb.Walk(e.ctx, t.root, nil) {
@@ -231,7 +203,7 @@ func walkLeft(e *env) {
 		}
 		e.same(t.root, got, entries[:n])
 	}
-	e.version(ndb, t, 3, t.content.with("nothing", "is locked"))
+	e.version(ndb, t, 3, t.content.With("nothing", "is locked"))
 	e.check(ndb.Prune(e.ctx, 1))
 }
 
@@ -249,7 +221,7 @@ func deepTree(e *env) {
 	for _, key := range []string{"", long[:31], long[:4000], long[:8000], long, long[:len(long)-1] + "\x5b"} {
 		e.pathTo(ndb, first, first.top, node.Key(key))
 	}
-	second := e.version(ndb, first, 2, c.with(long, "changed"))
+	second := e.version(ndb, first, 2, c.With(long, "changed"))
 	e.readable(ndb, second)
 	e.check(ndb.Prune(e.ctx, 1))
 	e.readable(ndb, second)
@@ -260,18 +232,18 @@ func nodesOfPrunedVersion(e *env) {
 	first, second := e.twoVersions(ndb)
 	e.check(ndb.Prune(e.ctx, 1))
 	shared := 0
-	second.top.all(func(n *tnode) {
-		if n.embedded || n.address.Version != 1 {
+	second.top.All(func(n *reference.Node) {
+		if n.Embedded || n.Address.Version != 1 {
 			return
 		}
 		shared++
-		record, err := ndb.GetNode(e.ctx, second.root, n.address, n.position)
-		if err != nil || !bytes.Equal(record, n.record()) {
+		record, err := ndb.GetNode(e.ctx, second.root, n.Address, n.Position)
+		if err != nil || !bytes.Equal(record, n.Record()) {
 			e.Errorf("a node that version 2 shares with version 1: %v", err)
 		}
-		_, err = ndb.GetNode(e.ctx, first.root, n.address, n.position)
+		_, err = ndb.GetNode(e.ctx, first.root, n.Address, n.Position)
 		e.is("GetNode for a root that was pruned", err, db.ErrVersionPruned)
-		_, err = ndb.GetPath(e.ctx, first.root, n.address, n.depth, n.some)
+		_, err = ndb.GetPath(e.ctx, first.root, n.Address, n.Depth, n.Some)
 		e.is("GetPath for a root that was pruned", err, db.ErrVersionPruned)
 	})
 	if shared == 0 {

@@ -36,7 +36,7 @@ func (e *env) pinned(ndb db.NodeDB, want ...uint64) {
 func pins(e *env) {
 	ndb := e.open()
 	first, second := e.twoVersions(ndb)
-	third := e.version(ndb, second, 3, second.content.with("a", "1"))
+	third := e.version(ndb, second, 3, second.content.With("a", "1"))
 	e.pinned(ndb)
 	before := time.Now()
 	one, same, later := e.pin(ndb, 1, "somebody"), e.pin(ndb, 1, "somebody else"), e.pin(ndb, 2, "a third")
@@ -139,7 +139,7 @@ func notPrunable(e *env) {
 	e.refused("prune in an empty database", ndb.Prune(e.ctx, 1))
 	first, second := e.twoVersions(ndb)
 	e.is("prune of another than the earliest", ndb.Prune(e.ctx, 2), db.ErrNotEarliest, db.ErrCannotPruneLatestVersion)
-	third := e.version(ndb, second, 3, second.content.with("a", "1"))
+	third := e.version(ndb, second, 3, second.content.With("a", "1"))
 	e.is("prune of another than the earliest", ndb.Prune(e.ctx, 2), db.ErrNotEarliest)
 	e.is("prune of no version", ndb.Prune(e.ctx, 100), db.ErrNotEarliest)
 	e.check(ndb.StartMultipart(e.ctx, 10))
@@ -237,5 +237,5 @@ func collectGarbage(e *env) {
 	if after.Live > 1<<20 { // a version has 40 kB of values, 60 have 2.4 MB
 		e.Errorf("%d bytes are live after all but 40,000 were pruned", after.Live)
 	}
-	e.readable(ndb, e.version(ndb, t, 61, t.content.with("after", "all")))
+	e.readable(ndb, e.version(ndb, t, 61, t.content.With("after", "all")))
 }

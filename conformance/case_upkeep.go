@@ -51,20 +51,20 @@ func readWriteLogs(e *env) {
 	base := e.version(ndb, empty(stateType, 0), 1, r.content(80))
 	var second *tree
 	for i := range 3 { // candidates each have their own
-		second = e.commit(ndb, base, 2, r.change(base.content, 30).with("candidate", fmt.Sprint(i)))
-		e.log(ndb, base.root, second.root, base.content.log(second.content))
+		second = e.commit(ndb, base, 2, r.change(base.content, 30).With("candidate", fmt.Sprint(i)))
+		e.log(ndb, base.root, second.root, base.content.Log(second.content))
 	}
-	third := e.commit(ndb, second, 3, second.content.without(second.content.keys()[:20]...).with("empty", ""))
+	third := e.commit(ndb, second, 3, second.content.Without(second.content.Keys()[:20]...).With("empty", ""))
 	x := e.commit(ndb, empty(ioType, 2), 2, r.content(20))
 	same := e.commit(ndb, third, 4, third.content)
 	anew := e.commit(ndb, empty(stateType, 3), 4, r.content(20)) // that begins with nothing
 	check := func() {
 		e.Helper()
-		e.log(ndb, base.root, second.root, base.content.log(second.content))
-		e.log(ndb, second.root, third.root, second.content.log(third.content))
-		e.log(ndb, emptyRootOf(ioType, 2), x.root, content{}.log(x.content))
+		e.log(ndb, base.root, second.root, base.content.Log(second.content))
+		e.log(ndb, second.root, third.root, second.content.Log(third.content))
+		e.log(ndb, emptyRootOf(ioType, 2), x.root, content{}.Log(x.content))
 		e.log(ndb, third.root, same.root, nil)
-		e.log(ndb, emptyRootOf(stateType, 3), anew.root, content{}.log(anew.content))
+		e.log(ndb, emptyRootOf(stateType, 3), anew.root, content{}.Log(anew.content))
 	}
 	check()
 	e.finalize(ndb, second, x)
@@ -84,7 +84,7 @@ func readWriteLogs(e *env) {
 		large[fmt.Sprintf("key %d", i)] = string(make([]byte, 1000))
 	}
 	fourth := e.commit(ndb, third, 4, large)
-	e.log(ndb, third.root, fourth.root, third.content.log(large))
+	e.log(ndb, third.root, fourth.root, third.content.Log(large))
 }
 
 func writeLogsNotKept(e *env) {
@@ -99,6 +99,29 @@ func writeLogsNotKept(e *env) {
 	restored := e.restore(ndb, newSource(stateType, 9, newRandom(61).content(30), 2))
 	_, err = e.readLog(ndb, emptyRootOf(stateType, 8), restored.root)
 	e.is("the write log of a restored root", err, db.ErrWriteLogNotFound)
+}
+
+// writeLogsNotGiven commits batches without a write log: that is not one of no changes, but where nothing
+// has changed.
+func writeLogsNotGiven(e *env) {
+	ndb := e.open()
+	_, second := e.twoVersions(ndb)
+	w := e.begin(ndb, second, 3, second.content.With("more", "of it"))
+	for _, n := range w.put {
+		e.check(w.batch.Put(e.ctx, n.Position, n.Record()))
+	}
+	for _, o := range w.remove {
+		e.check(w.batch.Remove(e.ctx, o.Address, o.Position))
+	}
+	e.check(w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
+	same, err := ndb.NewBatch(e.ctx, second.root, 3)
+	e.check(err)
+	kept := second.root
+	kept.Version = 3
+	e.check(same.Commit(e.ctx, kept, second.top.Address))
+	_, err = e.readLog(ndb, second.root, w.new.root)
+	e.is("a write log that was not given", err, db.ErrWriteLogNotFound)
+	e.log(ndb, second.root, kept, nil)
 }
 
 func upkeep(e *env) {
@@ -138,7 +161,7 @@ func upkeep(e *env) {
 		e.Errorf("Compact that is interrupted: %v", err)
 	}
 	e.readable(ndb, t)
-	e.readable(ndb, e.version(ndb, t, 21, t.content.with("after", "all")))
+	e.readable(ndb, e.version(ndb, t, 21, t.content.With("after", "all")))
 }
 
 func closeAndReopen(e *env) {
@@ -155,7 +178,7 @@ func closeAndReopen(e *env) {
 		e.readable(ndb, first)
 		e.readable(ndb, second)
 	}
-	e.version(ndb, second, 3, second.content.with("a", "1"))
+	e.version(ndb, second, 3, second.content.With("a", "1"))
 }
 
 // sound fails the case where a check of everything finds something.

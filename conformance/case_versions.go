@@ -123,7 +123,7 @@ func ioRootsStandAlone(e *env) {
 	_, err = ndb.NewBatch(e.ctx, x.root, 2)
 	e.is("an IO batch that begins with an IO root", err, db.ErrRootMustFollowOld)
 
-	s2 := e.commit(ndb, s, 2, s.content.with("c", "3"))
+	s2 := e.commit(ndb, s, 2, s.content.With("c", "3"))
 	x2 := e.commit(ndb, empty(ioType, 2), 2, content{"in": "1", "out": "3"})
 	e.finalize(ndb, s2, x2)
 	e.readable(ndb, x)

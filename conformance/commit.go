@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -24,7 +25,7 @@ type writer struct {
 	batch    db.Batch
 	old, new *tree
 	// put are the nodes to put, in pre-order; remove those that go.
-	put, remove []*tnode
+	put, remove []*reference.Node
 }
 
 // begin begins a batch and finds out what has to go into it.
@@ -32,39 +33,16 @@ func (e *env) begin(ndb db.NodeDB, old *tree, version uint64, c content) *writer
 	e.Helper()
 	batch, err := ndb.NewBatch(e.ctx, old.root, version)
 	e.check(err)
-	w := &writer{batch: batch, old: old, new: &tree{content: c, top: build(c)}}
-	w.new.root = node.Root{Namespace: namespace, Version: version, Type: old.root.Type, Hash: hashOf(w.new.top)}
-	w.settle(batch.Address(), ndb.Info().EmbedBytes)
+	w := &writer{batch: batch, old: old, new: &tree{content: c, top: reference.Build(c)}}
+	w.new.root = node.Root{Namespace: namespace, Version: version, Type: old.root.Type, Hash: w.new.top.RootHash()}
+	w.put, w.remove = reference.Settle(w.new.top, old.top, batch.Address(), ndb.Info().EmbedBytes)
 	return w
-}
-
-// settle gives the new tree's nodes their addresses: the old ones where the same subtree is at the same
-// position, otherwise the batch's.
-func (w *writer) settle(address node.Address, embedBytes int) {
-	before := w.old.top.byPosition()
-	kept := map[*tnode]bool{}
-	w.new.top.all(func(n *tnode) {
-		if o := before[string(n.position)]; o != nil && o.hash == n.hash {
-			n.address, n.embedded = o.address, o.embedded
-			kept[o] = true
-			return
-		}
-		n.address = address
-		if n.embedded = n.parent != nil && n.small(embedBytes); !n.embedded {
-			w.put = append(w.put, n)
-		}
-	})
-	w.old.top.all(func(o *tnode) {
-		if !o.embedded && !kept[o] {
-			w.remove = append(w.remove, o)
-		}
-	})
 }
 
 // putAll puts all there is to put as one run, then what goes, and the write log.
 func (w *writer) putAll(e *env) error {
 	for _, n := range w.put {
-		if err := w.batch.Put(e.ctx, n.position, n.record()); err != nil {
+		if err := w.batch.Put(e.ctx, n.Position, n.Record()); err != nil {
 			return err
 		}
 	}
@@ -77,18 +55,18 @@ func (w *writer) putAll(e *env) error {
 // putRest puts what is no entry.
 func (w *writer) putRest(e *env) error {
 	for _, o := range w.remove {
-		if err := w.batch.Remove(e.ctx, o.address, o.position); err != nil {
+		if err := w.batch.Remove(e.ctx, o.Address, o.Position); err != nil {
 			return err
 		}
 	}
-	return w.batch.PutWriteLog(e.ctx, w.old.content.log(w.new.content))
+	return w.batch.PutWriteLog(e.ctx, w.old.content.Log(w.new.content))
 }
 
 func (w *writer) rootAddress() node.Address {
 	if w.new.top == nil {
 		return w.batch.Address()
 	}
-	return w.new.top.address
+	return w.new.top.Address
 }
 
 // finalize finalizes trees of one version.
@@ -115,14 +93,14 @@ func (e *env) readable(ndb db.NodeDB, t *tree) {
 	e.has(ndb, t.root, true)
 	address, err := ndb.RootAddress(e.ctx, t.root)
 	e.check(err)
-	if t.top != nil && address != t.top.address || t.top == nil && address != (node.Address{}) {
+	if t.top != nil && address != t.top.Address || t.top == nil && address != (node.Address{}) {
 		e.Errorf("%s is at %s, and was written to another address", t.root, address)
 	}
 	entries, err := e.walked(ndb, t.root, nil)
 	if err != nil {
 		e.Errorf("walk of %s: %v", t.root, err)
 	}
-	e.same(t.root, entries, t.entries())
+	e.same(t.root, entries, t.top.Entries())
 }
 
 // same fails the case where entries are not those that should have come.
@@ -136,7 +114,7 @@ func (e *env) same(root node.Root, got, want []db.Entry) {
 		case i >= len(want):
 			e.Errorf("%s: %d entries, want %d; the first too many is at position %s", root, len(got), len(want), got[i].Position)
 			return
-		case !sameEntry(got[i], want[i]):
+		case !reference.SameEntry(got[i], want[i]):
 			e.Errorf("%s: entry %d is %s %s %.40x, want %s %s %.40x", root, i,
 				got[i].Address, got[i].Position, got[i].Record, want[i].Address, want[i].Position, want[i].Record)
 			return
@@ -148,24 +126,24 @@ func (e *env) same(root node.Root, got, want []db.Entry) {
 // is the database's choice, and which of them, and with which hashes, is not.
 func (e *env) adopt(ndb db.NodeDB, root node.Root, c content) *tree {
 	e.Helper()
-	t := &tree{root: root, content: c, top: build(c)}
-	nodes := t.top.byPosition()
-	if hashOf(t.top) != root.Hash {
-		e.Fatalf("the content has hash %s, not %s", hashOf(t.top), root.Hash)
+	t := &tree{root: root, content: c, top: reference.Build(c)}
+	nodes := t.top.ByPosition()
+	if t.top.RootHash() != root.Hash {
+		e.Fatalf("the content has hash %s, not %s", t.top.RootHash(), root.Hash)
 	}
-	t.top.all(func(n *tnode) { n.embedded = true })
+	t.top.All(func(n *reference.Node) { n.Embedded = true })
 	entries, err := e.walked(ndb, root, nil)
 	e.check(err)
 	for _, entry := range entries {
 		n := nodes[string(entry.Position)]
-		if n == nil || !n.embedded {
+		if n == nil || !n.Embedded {
 			e.Fatalf("%s: an entry at position %s, where no node is, or twice", root, entry.Position)
 		}
-		n.address, n.embedded = entry.Address, false
+		n.Address, n.Embedded = entry.Address, false
 	}
-	t.top.all(func(n *tnode) {
-		if n.embedded && (n.parent == nil || !n.small(ndb.Info().EmbedBytes)) {
-			e.Fatalf("%s: no entry at position %s", root, n.position)
+	t.top.All(func(n *reference.Node) {
+		if n.Embedded && (n.Parent == nil || !n.Small(ndb.Info().EmbedBytes)) {
+			e.Fatalf("%s: no entry at position %s", root, n.Position)
 		}
 	})
 	e.readable(ndb, t)

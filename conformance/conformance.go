@@ -100,6 +100,7 @@ func Cases() []Case {
 		{"DB40/what can't be finalized", notFinalizable, anything},
 		{"DB41/a parent that is not finalized", parentNotFinalized, anything},
 		{"DB42/other candidates go", otherCandidatesGo, anything},
+		{"DB42/a root that was restored, too", committedAndRestored, anything},
 		{"DB43/finalize again", finalizeAgain, anything},
 
 		{"DB50/pins", pins, anything},
@@ -128,6 +129,7 @@ func Cases() []Case {
 
 		{"DB70/write logs", readWriteLogs, writeLogs},
 		{"DB70/write logs that were not kept", writeLogsNotKept, anything},
+		{"DB70/write logs that were not given", writeLogsNotGiven, writeLogs},
 		{"DB71/size, compact, sync", upkeep, anything},
 		{"DB71/close and open again", closeAndReopen, durable},
 		{"DB72/a check", soundDatabase, anything},
@@ -140,7 +142,6 @@ func Cases() []Case {
 		{"restorer/another version before Finalize", restoreOfOtherVersion, anything},
 		{"restorer/taken up after kill -9", restoreTakenUp, crash},
 
-		{"history/against a model", history, anything},
 		{"format/vectors", formatVectors, anything},
 	}
 }

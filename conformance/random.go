@@ -52,8 +52,8 @@ func (r random) content(n int) content {
 
 // change returns a copy of a content with some pairs changed.
 func (r random) change(c content, n int) content {
-	c = c.with()
-	keys := c.keys()
+	c = c.With()
+	keys := c.Keys()
 	for range n {
 		switch {
 		case len(keys) > 0 && r.IntN(3) == 0:

@@ -1,88 +1,29 @@
 package conformance
 
 import (
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// chunk is a part of a tree, as a restore writes it: nodes in pre-order, from the root on.
-type chunk struct {
-	nodes []*tnode
-	// whole are the nodes below which nothing was left out.
-	whole map[*tnode]bool
-}
-
-// cut cuts a tree into about so many chunks: pieces of the pre-order walk that end at leaves, each with
-// the nodes above its first one again.
-func cut(top *tnode, pieces int) (chunks []chunk) {
-	nodes := top.list()
-	size := (len(nodes) + pieces - 1) / max(pieces, 1)
-	for start := 0; start < len(nodes); {
-		end := min(start+max(size, 1), len(nodes))
-		for !nodes[end-1].leaf {
+// cut cuts a tree into about so many chunks that end at leaves.
+func cut(top *reference.Node, pieces int) []reference.Chunk {
+	return reference.Cut(top, func(nodes []*reference.Node, start int) int {
+		end := min(start+max((len(nodes)+pieces-1)/max(pieces, 1), 1), len(nodes))
+		for !nodes[end-1].Leaf {
 			end++
 		}
-		var above []*tnode
-		for n := nodes[start].parent; n != nil; n = n.parent {
-			above = append([]*tnode{n}, above...)
-		}
-		chunks = append(chunks, newChunk(append(above, nodes[start:end]...)))
-		start = end
-	}
-	if len(nodes) == 0 {
-		chunks = append(chunks, chunk{}) // the empty tree's one chunk
-	}
-	return chunks
-}
-
-func newChunk(nodes []*tnode) chunk {
-	c := chunk{nodes: nodes, whole: map[*tnode]bool{}}
-	in := map[*tnode]bool{}
-	for _, n := range nodes {
-		in[n] = true
-	}
-	for i := len(nodes) - 1; i >= 0; i-- { // children before parents
-		n := nodes[i]
-		whole := true
-		for _, kid := range n.kids {
-			whole = whole && (kid == nil || in[kid] && c.whole[kid])
-		}
-		c.whole[n] = whole
-	}
-	return c
-}
-
-// put gives a writer the chunk's entries.
-func (c chunk) put(e *env, w db.ChunkWriter, embedBytes int) error {
-	for _, n := range c.nodes {
-		if c.embeds(n, embedBytes) {
-			continue
-		}
-		record := n.recordWith(w.Address(), func(kid *tnode) node.Child {
-			if c.embeds(kid, embedBytes) {
-				return node.Child{Present: true, Embedded: kid.encoding()}
-			}
-			return node.Child{Present: true, Hash: kid.hash, Address: w.Address()}
-		})
-		if err := w.Put(e.ctx, n.position, record, c.whole[n]); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// embeds says whether a node is a leaf in its parent's record, which only whole nodes have.
-func (c chunk) embeds(n *tnode, embedBytes int) bool {
-	return n.parent != nil && n.small(embedBytes) && c.whole[n.parent]
+		return end
+	})
 }
 
 // write writes and commits a chunk.
-func (c chunk) write(e *env, ndb db.NodeDB, root node.Root, index uint64) error {
+func (e *env) write(c reference.Chunk, ndb db.NodeDB, root node.Root, index uint64) error {
 	w, err := ndb.NewChunk(e.ctx, root, index)
 	if err != nil {
 		return err
 	}
-	if err := c.put(e, w, ndb.Info().EmbedBytes); err != nil {
+	if err := c.Put(e.ctx, w, ndb.Info().EmbedBytes); err != nil {
 		return err
 	}
 	return w.Commit(e.ctx, index%2 == 0)
@@ -92,14 +33,14 @@ func (c chunk) write(e *env, ndb db.NodeDB, root node.Root, index uint64) error 
 type source struct {
 	root   node.Root
 	c      content
-	top    *tnode
-	chunks []chunk
+	top    *reference.Node
+	chunks []reference.Chunk
 }
 
 // newSource makes a tree of a version and cuts it.
 func newSource(t node.RootType, version uint64, c content, pieces int) *source {
-	top := build(c)
-	root := node.Root{Namespace: namespace, Version: version, Type: t, Hash: hashOf(top)}
+	top := reference.Build(c)
+	root := node.Root{Namespace: namespace, Version: version, Type: t, Hash: top.RootHash()}
 	return &source{root: root, c: c, top: top, chunks: cut(top, pieces)}
 }
 
@@ -120,7 +61,7 @@ func (s *source) begin(e *env, ndb db.NodeDB) {
 func (s *source) writeAll(e *env, ndb db.NodeDB) {
 	e.Helper()
 	for i, c := range s.chunks {
-		e.check(c.write(e, ndb, s.root, uint64(i)))
+		e.check(e.write(c, ndb, s.root, uint64(i)))
 	}
 }
 

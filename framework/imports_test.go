@@ -22,6 +22,7 @@ var floors = []struct {
 	{"names", []string{"framework/common"}},
 	{"node", []string{"framework/mkvs/node"}},
 	{"contract", []string{"framework/mkvs/db", "framework/mkvs/proof", "framework/plugin/proto", "framework/mkvs/db/kvdb/kv", "conformance/vectors"}},
+	{"reference", []string{"conformance/reference"}},
 	{"storage", []string{"framework/mkvs/db/kvdb", "framework/mkvs/db/kvdb/kv/kvtest", "framework/mkvs/db/kvdb/kv/storedir"}},
 	{"use", []string{"framework/mkvs", "framework/checkpoint", "framework/plugin"}},
 }

@@ -5,18 +5,16 @@ import (
 	"errors"
 	"iter"
 	"slices"
-	"sort"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/common"
-	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// treeDB is a NodeDB that holds one tree, built from sorted entries by the definition of the tree, and
-// can be read only.
+// treeDB is a NodeDB that holds one tree, built by definition, and can be read only.
 type treeDB struct {
 	db.NodeDB
 	root    node.Root
@@ -34,73 +32,15 @@ func testNamespace(t testing.TB) (ns common.Namespace) {
 }
 
 func newTreeDB(t testing.TB, pairs []vectors.Pair, version uint64, embed int) *treeDB {
-	d := &treeDB{embed: embed}
-	h := hash.EmptyHash
-	address := node.Address{Version: version}
-	if len(pairs) > 0 {
-		c := d.build(pairs, 0, 0, address)
-		h = c.hash
-		d.entries[0].Record = c.record(address)
+	content := make(reference.Content, len(pairs))
+	for _, p := range pairs {
+		content[string(p.Key)] = string(p.Value)
 	}
-	sort.SliceStable(d.entries, func(i, j int) bool { return d.entries[i].Position.Compare(d.entries[j].Position) < 0 })
-	d.root = node.Root{Namespace: testNamespace(t), Version: version, Type: node.RootTypeState, Hash: h}
+	top := reference.Build(content)
+	reference.Settle(top, nil, node.Address{Version: version}, embed)
+	d := &treeDB{embed: embed, entries: top.Entries()}
+	d.root = node.Root{Namespace: testNamespace(t), Version: version, Type: node.RootTypeState, Hash: top.RootHash()}
 	return d
-}
-
-type builtNode struct {
-	leaf     bool
-	encoding []byte
-	hash     hash.Hash
-	children [2]node.Child
-}
-
-func (b *builtNode) record(self node.Address) []byte {
-	if b.leaf {
-		return node.AppendLeafRecord(nil, b.encoding)
-	}
-	return node.AppendInternalRecord(nil, b.encoding, self, &b.children)
-}
-
-// build adds the subtree's entries, the first of which (its root's) is left for the caller to fill in or
-// to drop.
-func (d *treeDB) build(pairs []vectors.Pair, start, depth node.Depth, a node.Address) *builtNode {
-	first, last := node.Key(pairs[0].Key), node.Key(pairs[len(pairs)-1].Key)
-	at := len(d.entries)
-	d.entries = append(d.entries, db.Entry{Address: a, Position: node.NewPosition(first, depth)})
-	if len(pairs) == 1 {
-		return &builtNode{leaf: true, encoding: node.AppendLeaf(nil, first, pairs[0].Value), hash: node.LeafHash(first, pairs[0].Value)}
-	}
-	end := first.CommonPrefixLen(first.BitLength(), last, last.BitLength())
-	label := first.Slice(start, end)
-	b := &builtNode{encoding: node.AppendInternalHead(nil, label, end-start)}
-	own := hash.EmptyHash
-	if first.BitLength() == end {
-		own = node.LeafHash(first, pairs[0].Value)
-		b.encoding = node.AppendLeaf(b.encoding, first, pairs[0].Value)
-		pairs = pairs[1:]
-	} else {
-		b.encoding = append(b.encoding, node.PrefixNilNode)
-	}
-	split := sort.Search(len(pairs), func(i int) bool { return node.Key(pairs[i].Key).GetBit(end) })
-	hashes := [2]hash.Hash{hash.EmptyHash, hash.EmptyHash}
-	for side, part := range [2][]vectors.Pair{pairs[:split], pairs[split:]} {
-		if len(part) == 0 {
-			continue
-		}
-		mark := len(d.entries)
-		c := d.build(part, end, end+1, a)
-		hashes[side] = c.hash
-		if c.leaf && len(c.encoding) <= d.embed {
-			d.entries = d.entries[:mark]
-			b.children[side] = node.Child{Present: true, Embedded: c.encoding}
-		} else {
-			d.entries[mark].Record = c.record(a)
-			b.children[side] = node.Child{Present: true, Hash: c.hash, Address: a}
-		}
-	}
-	b.hash = node.InternalHash(label, end-start, own, hashes[0], hashes[1])
-	_ = at
-	return b
 }
 
 func (d *treeDB) Info() db.Info { return db.Info{Namespace: d.root.Namespace, EmbedBytes: d.embed} }

@@ -36,13 +36,14 @@ type change struct {
 	valueLength uint32
 	keyLength   uint16
 	flags       uint8
+	// existed says that the key is in the base. It is found out while others look at the flags.
+	existed bool
 }
 
 const (
 	changeRemoved = 1 << iota // the key is removed, otherwise it is set to the value
 	changePending             // this is not applied
-	changeSettled             // something was applied to the key: changeExisted stays as it is
-	changeExisted             // the key is in the base
+	changeSettled             // something was applied to the key: existed stays as it is
 )
 
 const (
@@ -181,7 +182,7 @@ func (c *changes) applied() {
 // noteExisted notes that the key of change i was there when it was applied.
 func (c *changes) noteExisted(i uint32) {
 	if c.list[i].flags&changeSettled == 0 {
-		c.list[i].flags |= changeExisted
+		c.list[i].existed = true
 	}
 }
 
@@ -191,7 +192,7 @@ func (c *changes) writeLog(all run) writelog.WriteLog {
 	log := make(writelog.WriteLog, 0, all.len())
 	for _, r := range all.refs {
 		value := c.value(r.change)
-		if value != nil || c.list[r.change].flags&changeExisted != 0 {
+		if value != nil || c.list[r.change].existed {
 			log = append(log, writelog.LogEntry{Key: c.key(r.change), Value: value})
 		}
 	}

@@ -121,7 +121,28 @@ func (t *Tree) newBatch(ctx context.Context, ns common.Namespace, version uint64
 	case !old.IsEmpty() && t.rootType == node.RootTypeIO:
 		return nil, fmt.Errorf("%w: an IO root has no descendants", db.ErrRootMustFollowOld)
 	}
-	return t.ndb.NewBatch(ctx, old, version)
+	batch, err := t.ndb.NewBatch(ctx, old, version)
+	if err != nil {
+		return nil, err
+	}
+	if err := t.checkBase(ctx); err != nil {
+		return nil, giveUp(ctx, batch, err)
+	}
+	return batch, nil
+}
+
+// checkBase refuses a base whose nodes are not where they were. A candidate goes with all its nodes where
+// the same root is restored (clause DB42), and the tree has addresses of the one that went. The batch was
+// begun before this looks: it will not commit if the base goes afterwards.
+func (t *Tree) checkBase(ctx context.Context) error {
+	if t.base.IsEmpty() {
+		return nil
+	}
+	address, err := t.ndb.RootAddress(ctx, t.base)
+	if err == nil && address != t.baseAddress {
+		err = fmt.Errorf("%w: %s was replaced by the same root, restored", db.ErrRootMustFollowOld, t.base)
+	}
+	return err
 }
 
 // commitError says what could not be committed.

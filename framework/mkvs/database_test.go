@@ -3,6 +3,7 @@ package mkvs_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/backends/bbolt"
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/mkvs"
@@ -227,4 +229,69 @@ func TestCandidates(t *testing.T) {
 	if got := contents(t, mkvs.NewWithRoot(ndb, roots[1])); !bytes.Contains([]byte(got), []byte("c=tree 1")) {
 		t.Errorf("the finalized tree holds %q", got)
 	}
+}
+
+// A tree is open at a candidate that can't be finalized, and the same root is restored: the candidate's
+// nodes go, and what the tree has of them must not get into another root.
+func TestBaseReplacedByRestore(t *testing.T) {
+	ctx := t.Context()
+	ndb, err := memory.New().New(ctx, &db.Config{Namespace: testNamespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ndb.Close(ctx)
+	tree := mkvs.New(ndb, node.RootTypeState)
+	content := reference.Content{}
+	var root node.Root
+	for v := uint64(1); v <= 2; v++ { // the second is made from what is not finalized
+		for i := range 50 {
+			key := fmt.Sprintf("key %d of %d", i, v)
+			content[key] = "value"
+			if err := tree.Insert(ctx, []byte(key), []byte("value")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, h, err := tree.Commit(ctx, testNamespace, v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		root = node.Root{Namespace: testNamespace, Version: v, Type: node.RootTypeState, Hash: h}
+	}
+	restoreWhole(t, ndb, root, reference.Build(content))
+
+	if err := tree.Insert(ctx, []byte("key 0 of 1"), []byte("another")); err != nil && !errors.Is(err, db.ErrNodeNotFound) {
+		t.Fatal(err)
+	}
+	if _, _, err := tree.Commit(ctx, testNamespace, 3); !errors.Is(err, db.ErrRootMustFollowOld) {
+		t.Errorf("committed with error %v, want %v", err, db.ErrRootMustFollowOld)
+	}
+	again := mkvs.NewWithRoot(ndb, root)
+	defer again.Close()
+	if err := again.Insert(ctx, []byte("key 0 of 1"), []byte("another")); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := again.Commit(ctx, testNamespace, 3); err != nil {
+		t.Errorf("a tree opened at the restored root: %v", err)
+	}
+}
+
+// restoreWhole restores and finalizes a root in one chunk.
+func restoreWhole(t *testing.T, ndb db.NodeDB, root node.Root, top *reference.Node) {
+	t.Helper()
+	ctx := t.Context()
+	chunk := reference.NewChunk(top.List())
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(ndb.StartMultipart(ctx, root.Version))
+	must(ndb.AddMultipartRoot(ctx, root, 1, nil))
+	w, err := ndb.NewChunk(ctx, root, 0)
+	must(err)
+	must(chunk.Put(ctx, w, ndb.Info().EmbedBytes))
+	must(w.Commit(ctx, true))
+	must(ndb.CompleteRoot(ctx, root))
+	must(ndb.Finalize(ctx, []node.Root{root}))
 }

@@ -68,12 +68,12 @@ func TestLargeCommits(t *testing.T) {
 			now := model{}
 			for version := uint64(1); version <= 3; version++ {
 				before := now.clone()
-				randomChanges(t, rng, tree, now, 12_000/int(version))
+				randomChanges(t, rng, tree, now, 6000/int(version))
 				if version == 3 { // some of it applied before
 					if err := now.checkContents(ctx, tree); err != nil {
 						t.Fatal(err)
 					}
-					randomChanges(t, rng, tree, now, 2000)
+					randomChanges(t, rng, tree, now, 1500)
 				}
 				log, root := commit(t, tree, version)
 				if want := now.root(); root.Hash != want {
@@ -123,11 +123,11 @@ func TestLargeCommitFails(t *testing.T) {
 			opts := []mkvs.Option{mkvs.WithCapacity(100), mkvs.WithRunChanges(30)}
 			tree := mkvs.New(ndb, node.RootTypeState, opts...)
 			now := model{}
-			randomChanges(t, rng, tree, now, 4000)
+			randomChanges(t, rng, tree, now, 1500)
 			_, root := commit(t, tree, 1)
 			tree = mkvs.NewWithRoot(ndb, root, opts...)
-			randomChanges(t, rng, tree, now, 3000)
-			for _, after := range []int{0, 300} {
+			randomChanges(t, rng, tree, now, 1200)
+			for _, after := range []int{0, 100} {
 				failing, cancel := context.WithCancel(ctx)
 				seen := 0
 				ndb.fail = func(c string) error {

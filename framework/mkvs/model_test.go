@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs"
@@ -27,29 +28,13 @@ type model map[string][]byte
 // sortedKeys lists the keys in order.
 func (m model) sortedKeys() []string { return slices.Sorted(maps.Keys(m)) }
 
-// root computes the root hash by the definition of the tree, recursively and with none of the code under
-// test.
-func (m model) root() hash.Hash { return m.hashOf(m.sortedKeys(), 0) }
-
-func (m model) hashOf(keys []string, depth node.Depth) hash.Hash {
-	switch len(keys) {
-	case 0:
-		return hash.EmptyHash
-	case 1:
-		return node.LeafHash([]byte(keys[0]), m[keys[0]])
+// root computes the root hash with none of the code under test.
+func (m model) root() hash.Hash {
+	c := make(reference.Content, len(m))
+	for key, value := range m {
+		c[key] = string(value)
 	}
-	first, last := node.Key(keys[0]), node.Key(keys[len(keys)-1])
-	end := first.CommonPrefixLen(first.BitLength(), last, last.BitLength())
-	own := hash.EmptyHash
-	if first.BitLength() == end {
-		own = m.hashOf(keys[:1], end)
-		keys = keys[1:]
-	}
-	right := slices.IndexFunc(keys, func(k string) bool { return node.Key(k).GetBit(end) })
-	if right < 0 {
-		right = len(keys)
-	}
-	return node.InternalHash(first.Slice(depth, end), end-depth, own, m.hashOf(keys[:right], end), m.hashOf(keys[right:], end))
+	return reference.Build(c).RootHash()
 }
 
 // checkContents holds everything that an iterator gives against the model.

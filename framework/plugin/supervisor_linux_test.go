@@ -89,14 +89,14 @@ func end(t testing.TB, s *plugin.Supervisor, signal syscall.Signal) {
 	eventually(t, "the supervisor notices", func() bool { return s.PID() != pid })
 }
 
-// history commits versions that have one key each, and finalizes them.
-type history struct {
+// chain commits versions that have one key each, and finalizes them.
+type chain struct {
 	ndb       db.NodeDB
 	namespace common.Namespace
 	roots     []node.Root // by version, from 1 on
 }
 
-func (h *history) root(version uint64) node.Root {
+func (h *chain) root(version uint64) node.Root {
 	if version == 0 {
 		var none node.Root
 		none.Empty()
@@ -107,7 +107,7 @@ func (h *history) root(version uint64) node.Root {
 }
 
 // add commits the next version, again where its process died meanwhile, and finalizes it.
-func (h *history) add(ctx context.Context) error {
+func (h *chain) add(ctx context.Context) error {
 	version := uint64(len(h.roots) + 1)
 	for {
 		err := h.commit(ctx, version)
@@ -120,7 +120,7 @@ func (h *history) add(ctx context.Context) error {
 	}
 }
 
-func (h *history) commit(ctx context.Context, version uint64) error {
+func (h *chain) commit(ctx context.Context, version uint64) error {
 	tree := mkvs.NewWithRoot(h.ndb, h.root(version-1))
 	defer tree.Close()
 	if err := tree.Insert(ctx, fmt.Appendf(nil, "key %d", version), fmt.Appendf(nil, "value %d", version)); err != nil {
@@ -139,7 +139,7 @@ func (h *history) commit(ctx context.Context, version uint64) error {
 }
 
 // check reads a version.
-func (h *history) check(ctx context.Context, version uint64) error {
+func (h *chain) check(ctx context.Context, version uint64) error {
 	tree := mkvs.NewWithRoot(h.ndb, h.root(version))
 	defer tree.Close()
 	value, err := tree.Get(ctx, fmt.Appendf(nil, "key %d", version))
@@ -149,9 +149,9 @@ func (h *history) check(ctx context.Context, version uint64) error {
 	return err
 }
 
-func newHistory(t testing.TB, ndb db.NodeDB, versions int) *history {
+func newChain(t testing.TB, ndb db.NodeDB, versions int) *chain {
 	t.Helper()
-	h := &history{ndb: ndb, namespace: ndb.Info().Namespace}
+	h := &chain{ndb: ndb, namespace: ndb.Info().Namespace}
 	for range versions {
 		if err := h.add(testContext(t)); err != nil {
 			t.Fatal(err)
@@ -178,21 +178,21 @@ func TestRestart(t *testing.T) {
 			ctx := testContext(t)
 			s := supervise(t, backend, quickly)
 			readOnly := t.TempDir() + "/db"
-			if err := newHistory(t, openSupervised(t, s, func(c *db.Config) { c.Dir = readOnly }), 2).ndb.Close(ctx); err != nil {
+			if err := newChain(t, openSupervised(t, s, func(c *db.Config) { c.Dir = readOnly }), 2).ndb.Close(ctx); err != nil {
 				t.Fatal(err)
 			}
 			reader := openSupervised(t, s, func(c *db.Config) { c.Dir, c.ReadOnly = readOnly, true })
-			one, other := newHistory(t, openSupervised(t, s), 0), newHistory(t, openSupervised(t, s), 0)
+			one, other := newChain(t, openSupervised(t, s), 0), newChain(t, openSupervised(t, s), 0)
 			pids := map[int]bool{}
 			for round := range 10 {
-				for _, h := range []*history{one, other} {
+				for _, h := range []*chain{one, other} {
 					if err := h.commit(ctx, uint64(round+1)); err != nil {
 						t.Fatal(err)
 					}
 				}
 				pids[s.PID()] = true
 				end(t, s, syscall.SIGKILL)
-				for _, h := range []*history{one, other} {
+				for _, h := range []*chain{one, other} {
 					if err := h.check(ctx, uint64(round+1)); err != nil {
 						t.Fatal(err)
 					}
@@ -297,7 +297,7 @@ func TestNeverPrunedWhilePinned(t *testing.T) {
 			t.Parallel()
 			ctx := within(t, 5*time.Minute)
 			s := supervise(t, "bbolt", quickly)
-			h := newHistory(t, openSupervised(t, s), 2)
+			h := newChain(t, openSupervised(t, s), 2)
 			pruning, stop := context.WithCancel(ctx)
 			var pruner sync.WaitGroup
 			defer pruner.Wait()
@@ -543,7 +543,7 @@ func TestProgramGoes(t *testing.T) {
 func TestMemoryIsLost(t *testing.T) {
 	ctx := testContext(t)
 	s := supervise(t, "memory", quickly)
-	h := newHistory(t, openSupervised(t, s), 2)
+	h := newChain(t, openSupervised(t, s), 2)
 	pin, err := h.ndb.Pin(ctx, 2, "me")
 	if err != nil {
 		t.Fatal(err)
@@ -559,7 +559,7 @@ func TestMemoryIsLost(t *testing.T) {
 	if err := h.ndb.Close(ctx); !errors.Is(err, db.ErrUnavailable) {
 		t.Error(err)
 	}
-	newHistory(t, openSupervised(t, s), 1) // whoever opens it knows what he gets
+	newChain(t, openSupervised(t, s), 1) // whoever opens it knows what he gets
 }
 
 // TestDataIsGone has a database's directory vanish while its process is away: an empty one is not taken
@@ -568,7 +568,7 @@ func TestDataIsGone(t *testing.T) {
 	ctx := testContext(t)
 	s := supervise(t, "bbolt", plugin.Restarts{Backoff: time.Second})
 	dir := t.TempDir() + "/db"
-	h := newHistory(t, openSupervised(t, s, func(c *db.Config) { c.Dir = dir }), 2)
+	h := newChain(t, openSupervised(t, s, func(c *db.Config) { c.Dir = dir }), 2)
 	end(t, s, syscall.SIGKILL)
 	if err := os.Rename(dir, dir+".away"); err != nil {
 		t.Fatal(err)
@@ -585,7 +585,7 @@ func TestPinIsLost(t *testing.T) {
 	logged := &log{}
 	s := supervise(t, "bbolt", plugin.Restarts{Backoff: 2 * time.Second}, func(cfg *plugin.LaunchConfig) { cfg.Logger = logged.logger() })
 	dir := t.TempDir() + "/db"
-	h := newHistory(t, openSupervised(t, s, func(c *db.Config) { c.Dir = dir }), 3)
+	h := newChain(t, openSupervised(t, s, func(c *db.Config) { c.Dir = dir }), 3)
 	var pins []db.Pin
 	for version := range uint64(2) {
 		pin, err := h.ndb.Pin(ctx, version+1, "me")
@@ -654,8 +654,8 @@ func TestRefusedForGood(t *testing.T) {
 			ctx := testContext(t)
 			s := supervise(t, "bbolt", plugin.Restarts{Backoff: 2 * time.Second})
 			dir := t.TempDir() + "/db"
-			refused := newHistory(t, openSupervised(t, s, func(c *db.Config) { c.Dir, c.LockWait = dir, time.Millisecond }), 1)
-			other := newHistory(t, openSupervised(t, s), 1)
+			refused := newChain(t, openSupervised(t, s, func(c *db.Config) { c.Dir, c.LockWait = dir, time.Millisecond }), 1)
+			other := newChain(t, openSupervised(t, s), 1)
 			pin, err := refused.ndb.Pin(ctx, 1, "me")
 			if err != nil {
 				t.Fatal(err)
@@ -683,7 +683,7 @@ func TestRefusedForGood(t *testing.T) {
 func TestStopped(t *testing.T) {
 	ctx := testContext(t)
 	s := supervise(t, "bbolt", quickly)
-	h := newHistory(t, openSupervised(t, s), 2)
+	h := newChain(t, openSupervised(t, s), 2)
 	pin, err := h.ndb.Pin(ctx, 1, "me")
 	if err != nil {
 		t.Fatal(err)

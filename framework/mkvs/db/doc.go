@@ -99,7 +99,8 @@
 //	     (ErrNotComplete), or is empty; two of a type are refused.
 //	DB41 A state root that was made from a root that is not finalized is refused with ErrNotFinalized.
 //	DB42 The other candidates of the version go, and candidates of later versions that descend from one
-//	     of these.
+//	     of these. Of a root that was both committed and restored the committed one counts; where DB41
+//	     refuses that one, the restored one does, and the committed one is another candidate.
 //	DB43 Finalize again with the same roots, while they are the latest, is no error. With others:
 //	     ErrAlreadyFinalized.
 //
@@ -154,7 +155,8 @@
 // # Upkeep
 //
 //	DB70 GetWriteLog returns the changes that lead from one root to the next, sorted by key;
-//	     ErrWriteLogNotFound where they were not kept.
+//	     ErrWriteLogNotFound where they were not kept, or not given for a root that differs from the one
+//	     it was made from.
 //	DB71 Size, Compact and Sync do what kv.Store's do. Close makes everything safe and gives up all
 //	     files and locks before it returns; pins, batches and walks end.
 //	DB72 Check reads what is stored and compares it with itself: every record's checksum and form, every

@@ -5,11 +5,13 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-func randomContents(rng *rand.Rand, n int) contents {
-	c := make(contents)
+func randomContents(rng *rand.Rand, n int) reference.Content {
+	c := make(reference.Content)
 	for range n {
 		key := make([]byte, rng.IntN(6))
 		for i := range key {
@@ -20,13 +22,20 @@ func randomContents(rng *rand.Rand, n int) contents {
 	return c
 }
 
+// fresh is a tree that is stored at an address, every node of it.
+func fresh(c reference.Content, a node.Address) *reference.Node {
+	top := reference.Build(c)
+	reference.Settle(top, nil, a, db.DefaultEmbedBytes)
+	return top
+}
+
 func TestCommitFinalizeRead(t *testing.T) {
 	ctx, rng := t.Context(), rand.New(rand.NewPCG(1, 1))
 	store := newLastingStore(t)
 	ndb, err := openDB(ctx, store, nil)
 	must(t, err)
 	m := newModel()
-	old := &mroot{root: emptyRoot(0, node.RootTypeState), data: contents{}}
+	old := &mroot{root: emptyRoot(0, node.RootTypeState), data: reference.Content{}}
 	versions := uint64(25)
 	if testing.Short() {
 		versions = 10

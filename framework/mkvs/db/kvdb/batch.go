@@ -342,7 +342,9 @@ func (b *batch) record(root *node.Root, address node.Address) (*rootRecord, erro
 	}
 	r := &rootRecord{
 		typ: b.typ, hash: root.Hash, candidate: b.address.Candidate, parent: b.old.hash,
-		alone: b.oldRoot.IsEmpty(), hasLog: b.d.keepLogs,
+		alone: b.oldRoot.IsEmpty(),
+		// No changes are the whole write log of a tree that is the same, and none of another one.
+		hasLog: b.d.keepLogs && (b.log.any || root.Hash == b.old.hash),
 	}
 	switch {
 	case root.IsEmpty():

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -18,7 +19,7 @@ const benchEntries = 100_000
 
 func benchTree() (*mroot, []db.Entry) {
 	rng := rand.New(rand.NewPCG(1, 1))
-	data := make(contents, benchEntries)
+	data := make(reference.Content, benchEntries)
 	for range benchEntries {
 		key := make([]byte, 32)
 		for i := 0; i < len(key); i += 8 {
@@ -26,12 +27,12 @@ func benchTree() (*mroot, []db.Entry) {
 		}
 		data[string(key)] = string(make([]byte, rng.IntN(200)))
 	}
-	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: build(data)}
-	r.root.Hash = rootHash(r.tree)
-	settle(r.tree, nil, node.Address{Version: 1})
+	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: reference.Build(data)}
+	r.root.Hash = r.tree.RootHash()
+	reference.Settle(r.tree, nil, node.Address{Version: 1}, db.DefaultEmbedBytes)
 	var entries []db.Entry
-	for _, n := range r.tree.stored() {
-		entries = append(entries, n.entry())
+	for _, n := range r.tree.Stored() {
+		entries = append(entries, n.Entry())
 	}
 	return r, entries
 }
@@ -107,7 +108,7 @@ func BenchmarkLookup(b *testing.B) {
 	}
 	b.ResetTimer()
 	for i := range b.N {
-		if _, err := ndb.GetPath(context.Background(), r.root, r.tree.address, 0, node.Key(keys[i%len(keys)])); err != nil {
+		if _, err := ndb.GetPath(context.Background(), r.root, r.tree.Address, 0, node.Key(keys[i%len(keys)])); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -124,9 +125,14 @@ func BenchmarkRestoreChunk(b *testing.B) {
 	}
 	at := node.Address{Version: 1}
 	var puts []put
-	for _, n := range chunk[0].nodes {
-		if n.leaf == nil && chunk[0].whole[n] {
-			puts = append(puts, put{n.position, n.recordWith(at, func(k *tnode) (bool, node.Address) { return k.leaf != nil, at })})
+	for _, n := range chunk[0].Nodes {
+		if !n.Leaf && chunk[0].Whole[n] {
+			puts = append(puts, put{n.Position, n.RecordWith(at, func(k *reference.Node) node.Child {
+				if k.Leaf {
+					return k.ChildWithin()
+				}
+				return k.ChildAt(at)
+			})})
 		}
 	}
 	b.ResetTimer()

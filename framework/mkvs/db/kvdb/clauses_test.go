@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -48,7 +49,7 @@ func (f *fixture) reopen(change func(*db.Config)) {
 	must(f, err)
 }
 
-func (f *fixture) commit(old *mroot, version uint64, data contents) *mroot {
+func (f *fixture) commit(old *mroot, version uint64, data reference.Content) *mroot {
 	f.Helper()
 	r, err := commit(f.ctx, f, f.rng, f.ndb, old, version, data)
 	must(f, err)
@@ -78,7 +79,7 @@ func (f *fixture) chain(from, to uint64) (roots []*mroot) {
 
 // nothing is the empty root.
 func nothing(version uint64, t node.RootType) *mroot {
-	return &mroot{root: emptyRoot(version, t), data: contents{}}
+	return &mroot{root: emptyRoot(version, t), data: reference.Content{}}
 }
 
 func firstErr[T any](seq func(func(T, error) bool)) error {
@@ -108,7 +109,7 @@ func TestEmptyRoots(t *testing.T) {
 	_, err := f.ndb.HasRoot(f.ctx, emptyRoot(3, node.RootTypeIO))
 	wantErr(t, err, db.ErrVersionPruned)
 	// Committed, and finalized without being committed.
-	e := f.commit(roots[2], 6, contents{})
+	e := f.commit(roots[2], 6, reference.Content{})
 	f.finalize(e)
 	must(t, f.ndb.Finalize(f.ctx, []node.Root{emptyRoot(7, node.RootTypeState), emptyRoot(7, node.RootTypeIO)}))
 	got, err := f.ndb.GetRootsForVersion(f.ctx, 7)
@@ -129,7 +130,7 @@ func TestNewBatchRefuses(t *testing.T) {
 	foreign.Namespace[31] ^= 1
 	unknown := roots[1].root
 	unknown.Hash[0] ^= 1
-	io := f.commit(nothing(5, node.RootTypeIO), 5, contents{"a": "b"})
+	io := f.commit(nothing(5, node.RootTypeIO), 5, reference.Content{"a": "b"})
 	for _, c := range []struct {
 		name    string
 		old     node.Root
@@ -142,7 +143,7 @@ func TestNewBatchRefuses(t *testing.T) {
 		{"skips a version", roots[1].root, 6, db.ErrRootMustFollowOld},
 		{"old root is not the latest", roots[0].root, 5, db.ErrRootMustFollowOld},
 		{"unknown old root", unknown, 5, db.ErrRootMustFollowOld},
-		{"same version", f.commit(roots[1], 5, contents{"x": "y"}).root, 5, db.ErrRootMustFollowOld},
+		{"same version", f.commit(roots[1], 5, reference.Content{"x": "y"}).root, 5, db.ErrRootMustFollowOld},
 		{"empty, but too far", emptyRoot(5, node.RootTypeState), 7, db.ErrRootMustFollowOld},
 		{"from an IO root", io.root, 6, db.ErrRootMustFollowOld},
 		{"no type", emptyRoot(5, node.RootTypeInvalid), 5, db.ErrMalformed},
@@ -189,7 +190,7 @@ func TestBatchRefuses(t *testing.T) {
 	wantErr(t, b.Commit(f.ctx, name, b.Address()), db.ErrRootMustFollowOld)
 	name.Type = node.RootTypeState
 	wantErr(t, b.Commit(f.ctx, name, b.Address()), db.ErrMalformed)       // no root node was put
-	wantErr(t, b.Commit(f.ctx, name, root.tree.address), db.ErrMalformed) // the old root, and an entry
+	wantErr(t, b.Commit(f.ctx, name, root.tree.Address), db.ErrMalformed) // the old root, and an entry
 	wantErr(t, b.Commit(f.ctx, name, node.Address{Version: 1, Candidate: 9}), db.ErrMalformed)
 	must(t, b.Abort(f.ctx))
 	must(t, b.Abort(f.ctx))
@@ -234,7 +235,7 @@ func TestUnchangedRoot(t *testing.T) {
 	for v := uint64(2); v < 5; v++ {
 		r := f.commit(first, v, first.data)
 		f.finalize(r)
-		if at, err := f.ndb.RootAddress(f.ctx, r.root); err != nil || at != first.tree.address {
+		if at, err := f.ndb.RootAddress(f.ctx, r.root); err != nil || at != first.tree.Address {
 			t.Fatalf("unchanged root is at %s (%v)", at, err)
 		}
 		first = r
@@ -262,8 +263,8 @@ func TestCommitTwice(t *testing.T) {
 	other, err := f.ndb.NewBatch(f.ctx, emptyRoot(1, node.RootTypeState), 1)
 	must(t, err)
 	f.finalize(a)
-	for _, n := range settle(build(data), nil, b.Address()).stored() {
-		must(t, b.Put(f.ctx, n.position, n.record()))
+	for _, n := range fresh(data, b.Address()).Stored() {
+		must(t, b.Put(f.ctx, n.Position, n.Record()))
 	}
 	must(t, b.Commit(f.ctx, a.root, b.Address()))
 	record := node.AppendLeafRecord(nil, node.AppendLeaf(nil, []byte("k"), []byte("v")))
@@ -278,8 +279,8 @@ func TestCommitTwice(t *testing.T) {
 
 func TestOldRootGoesMeanwhile(t *testing.T) {
 	f := newFixture(t, nil)
-	a := f.commit(nothing(1, node.RootTypeState), 1, contents{"a": "1"})
-	loser := f.commit(nothing(1, node.RootTypeState), 1, contents{"a": "2"})
+	a := f.commit(nothing(1, node.RootTypeState), 1, reference.Content{"a": "1"})
+	loser := f.commit(nothing(1, node.RootTypeState), 1, reference.Content{"a": "2"})
 	b, err := f.ndb.NewBatch(f.ctx, loser.root, 2)
 	must(t, err)
 	f.finalize(a)
@@ -295,9 +296,9 @@ func TestOldRootGoesMeanwhile(t *testing.T) {
 
 func TestFinalizeRefuses(t *testing.T) {
 	f := newFixture(t, nil)
-	a := f.commit(nothing(5, node.RootTypeState), 5, contents{"a": "1"})
-	other := f.commit(nothing(5, node.RootTypeState), 5, contents{"a": "2"})
-	next := f.commit(a, 6, contents{"a": "3"})
+	a := f.commit(nothing(5, node.RootTypeState), 5, reference.Content{"a": "1"})
+	other := f.commit(nothing(5, node.RootTypeState), 5, reference.Content{"a": "2"})
+	next := f.commit(a, 6, reference.Content{"a": "3"})
 	wantErr(t, f.ndb.Finalize(f.ctx, []node.Root{next.root}), db.ErrNotFinalized)
 	wantErr(t, f.ndb.Finalize(f.ctx, nil), db.ErrMalformed)
 	wantErr(t, f.ndb.Finalize(f.ctx, []node.Root{a.root, other.root}), db.ErrMalformed)
@@ -340,9 +341,9 @@ func TestReadsRefuse(t *testing.T) {
 	} {
 		_, err := f.ndb.RootAddress(f.ctx, c.root)
 		wantErr(t, err, c.want)
-		_, err = f.ndb.GetNode(f.ctx, c.root, roots[2].tree.address, roots[2].tree.position)
+		_, err = f.ndb.GetNode(f.ctx, c.root, roots[2].tree.Address, roots[2].tree.Position)
 		wantErr(t, err, c.want)
-		_, err = f.ndb.GetPath(f.ctx, c.root, roots[2].tree.address, 0, node.Key("a"))
+		_, err = f.ndb.GetPath(f.ctx, c.root, roots[2].tree.Address, 0, node.Key("a"))
 		wantErr(t, err, c.want)
 		wantErr(t, firstErr(f.ndb.Walk(f.ctx, c.root, nil)), c.want)
 		wantErr(t, firstErr(f.ndb.GetWriteLog(f.ctx, roots[1].root, c.root)), c.want)
@@ -354,15 +355,15 @@ func TestReadsRefuse(t *testing.T) {
 	wantErr(t, err, db.ErrVersionPruned)
 
 	r := roots[2]
-	_, err = f.ndb.GetNode(f.ctx, r.root, node.Address{Version: 3, Candidate: 5}, r.tree.position)
+	_, err = f.ndb.GetNode(f.ctx, r.root, node.Address{Version: 3, Candidate: 5}, r.tree.Position)
 	wantErr(t, err, db.ErrNodeNotFound)
-	_, err = f.ndb.GetNode(f.ctx, r.root, node.Address{Version: 4}, r.tree.position)
+	_, err = f.ndb.GetNode(f.ctx, r.root, node.Address{Version: 4}, r.tree.Position)
 	wantErr(t, err, db.ErrNodeNotFound)
-	_, err = f.ndb.GetNode(f.ctx, r.root, r.tree.address, node.NewPosition(node.Key{1, 2, 3, 4, 5, 6, 7, 8}, 60))
+	_, err = f.ndb.GetNode(f.ctx, r.root, r.tree.Address, node.NewPosition(node.Key{1, 2, 3, 4, 5, 6, 7, 8}, 60))
 	wantErr(t, err, db.ErrNodeNotFound)
-	_, err = f.ndb.GetNode(f.ctx, r.root, r.tree.address, node.Position{})
+	_, err = f.ndb.GetNode(f.ctx, r.root, r.tree.Address, node.Position{})
 	wantErr(t, err, db.ErrMalformed)
-	_, err = f.ndb.GetPath(f.ctx, r.root, r.tree.address, 9, node.Key("a"))
+	_, err = f.ndb.GetPath(f.ctx, r.root, r.tree.Address, 9, node.Key("a"))
 	wantErr(t, err, db.ErrMalformed)
 	wantErr(t, firstErr(f.ndb.Walk(f.ctx, r.root, node.Position{255})), db.ErrMalformed)
 	wantErr(t, firstErr(f.ndb.GetWriteLog(f.ctx, roots[2].root, roots[2].root)), db.ErrWriteLogNotFound)
@@ -383,7 +384,7 @@ func TestPins(t *testing.T) {
 	_, err := f.ndb.Pin(f.ctx, 1, "x")
 	wantErr(t, err, db.ErrVersionNotFound)
 	roots := f.chain(1, 3)
-	f.commit(roots[2], 4, contents{"a": "b"})
+	f.commit(roots[2], 4, reference.Content{"a": "b"})
 	must(t, f.ndb.Prune(f.ctx, 1))
 	_, err = f.ndb.Pin(f.ctx, 1, "x")
 	wantErr(t, err, db.ErrVersionPruned)
@@ -469,7 +470,7 @@ func TestOpenWithNarrowLimits(t *testing.T) {
 	}
 	// What the limits allow can be stored.
 	key, value := bytes.Repeat([]byte{0xff}, info.MaxKeyBytes), make([]byte, info.MaxValueBytes)
-	data := contents{string(key): string(value), string(key[:info.MaxKeyBytes-1]): string(value), string(key[:info.MaxKeyBytes-2]) + "a": ""}
+	data := reference.Content{string(key): string(value), string(key[:info.MaxKeyBytes-1]): string(value), string(key[:info.MaxKeyBytes-2]) + "a": ""}
 	r, err := commit(t.Context(), t, rand.New(rand.NewPCG(1, 1)), ndb, nothing(0, node.RootTypeState), 1, data)
 	must(t, err)
 	checkRoot(t.Context(), t, rand.New(rand.NewPCG(1, 1)), ndb, &mroot{root: r.root, tree: r.tree, data: data, restored: true})
@@ -495,7 +496,7 @@ func TestReadOnly(t *testing.T) {
 	f := newFixture(t, nil)
 	roots := f.chain(1, 3)
 	must(t, f.ndb.Prune(f.ctx, 1))
-	left := f.commit(roots[2], 4, contents{"a": "b"})
+	left := f.commit(roots[2], 4, reference.Content{"a": "b"})
 	must(t, f.ndb.StartMultipart(f.ctx, 9))
 	wantErr(t, f.ndb.AddMultipartRoot(f.ctx, roots[0].root, 1, nil), db.ErrInvalidMultipartVersion)
 	must(t, f.ndb.Close(f.ctx))
@@ -554,8 +555,8 @@ func TestClosed(t *testing.T) {
 	_, rootsErr := f.ndb.GetRootsForVersion(f.ctx, 1)
 	_, hasErr := f.ndb.HasRoot(f.ctx, r.root)
 	_, addressErr := f.ndb.RootAddress(f.ctx, r.root)
-	_, nodeErr := f.ndb.GetNode(f.ctx, r.root, r.tree.address, r.tree.position)
-	_, pathErr := f.ndb.GetPath(f.ctx, r.root, r.tree.address, 0, node.Key("a"))
+	_, nodeErr := f.ndb.GetNode(f.ctx, r.root, r.tree.Address, r.tree.Position)
+	_, pathErr := f.ndb.GetPath(f.ctx, r.root, r.tree.Address, 0, node.Key("a"))
 	_, batchErr := f.ndb.NewBatch(f.ctx, r.root, 2)
 	_, pinErr := f.ndb.Pin(f.ctx, 1, "x")
 	_, pinsErr := f.ndb.Pins(f.ctx)
@@ -569,7 +570,7 @@ func TestClosed(t *testing.T) {
 		f.ndb.Finalize(f.ctx, []node.Root{r.root}), f.ndb.Prune(f.ctx, 1), f.ndb.StartMultipart(f.ctx, 5),
 		f.ndb.AddMultipartRoot(f.ctx, restored, 1, nil), f.ndb.CompleteRoot(f.ctx, restored), f.ndb.AbortRoot(f.ctx, restored),
 		f.ndb.AbortMultipart(f.ctx), f.ndb.Compact(f.ctx, nil), f.ndb.Sync(f.ctx), f.ndb.Close(f.ctx),
-		b.Put(f.ctx, node.RootPosition(), record), b.EndRun(f.ctx), b.Remove(f.ctx, r.tree.address, r.tree.position),
+		b.Put(f.ctx, node.RootPosition(), record), b.EndRun(f.ctx), b.Remove(f.ctx, r.tree.Address, r.tree.Position),
 		b.PutWriteLog(f.ctx, nil), b.Commit(f.ctx, emptyRoot(2, node.RootTypeState), node.Address{}), b.Abort(f.ctx),
 		c.Put(f.ctx, node.RootPosition(), record, true), c.Commit(f.ctx, true), pin.Release(f.ctx),
 	} {
@@ -595,7 +596,7 @@ func TestDoneContexts(t *testing.T) {
 		ctx  context.Context
 		want error
 	}{{ctx, context.Canceled}, {late, context.DeadlineExceeded}} {
-		_, nodeErr := f.ndb.GetNode(c.ctx, r.root, r.tree.address, r.tree.position)
+		_, nodeErr := f.ndb.GetNode(c.ctx, r.root, r.tree.Address, r.tree.Position)
 		_, batchErr := f.ndb.NewBatch(c.ctx, r.root, 3)
 		for _, err := range []error{
 			nodeErr, batchErr, firstErr(f.ndb.Walk(c.ctx, r.root, nil)), f.ndb.Prune(c.ctx, 1),

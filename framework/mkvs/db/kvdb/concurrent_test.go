@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -37,7 +38,7 @@ func TestReadersWhileVersionsComeAndGo(t *testing.T) {
 		defer done.Store(true)
 		old := nothing(0, node.RootTypeState)
 		for v := uint64(1); v <= versions; v++ {
-			data := make(contents)
+			data := make(reference.Content)
 			for k, value := range old.data {
 				if f.rng.IntN(10) > 0 {
 					data[k] = value
@@ -99,7 +100,7 @@ func TestReadersWhileVersionsComeAndGo(t *testing.T) {
 				}
 				pin, err := f.ndb.Pin(f.ctx, r.root.Version, "reader")
 				if err == nil { // then it is there until the pin is released
-					checkWalk(f.ctx, t, f.ndb, r.root, nil, r.tree.stored())
+					checkWalk(f.ctx, t, f.ndb, r.root, nil, r.tree.Stored())
 					if err := pin.Release(f.ctx); err != nil {
 						t.Error(err)
 					}
@@ -108,13 +109,13 @@ func TestReadersWhileVersionsComeAndGo(t *testing.T) {
 				if !errors.Is(err, db.ErrVersionPruned) && !errors.Is(err, db.ErrNotFinalized) {
 					t.Error(err)
 				}
-				want := r.tree.stored()
+				want := r.tree.Stored()
 				at := 0
 				for e, err := range f.ndb.Walk(context.Background(), r.root, nil) {
 					if errors.Is(err, db.ErrVersionPruned) {
 						break
 					}
-					if err != nil || !sameEntry(e, want[at].entry()) {
+					if err != nil || !reference.SameEntry(e, want[at].Entry()) {
 						t.Errorf("entry %d is wrong: %v", at, err)
 						break
 					}

@@ -14,8 +14,8 @@ import (
 )
 
 // copyOf is what a history should be if the step that follows has not happened.
-func (h *history) copyOf() *history {
-	c := &history{rng: h.rng, store: h.store, ndb: h.ndb, m: h.m.clone()}
+func (h *life) copyOf() *life {
+	c := &life{rng: h.rng, store: h.store, ndb: h.ndb, m: h.m.clone()}
 	if h.insert != nil {
 		c.insert = &tinsert{version: h.insert.version}
 		for _, tr := range h.insert.roots {
@@ -54,7 +54,7 @@ func TestCrashes(t *testing.T) {
 // crashOnce replays a history up to a crash. It says whether there was one.
 func crashOnce(t *testing.T, seed uint64, at int) bool {
 	ctx := t.Context()
-	h := newHistory(t, t, seed, int(seed)%len(limitSets))
+	h := newLife(t, t, seed, int(seed)%len(limitSets))
 	h.store.crashAt, h.store.crashAfter = at+h.store.applies, at%2 == 0
 	names := slices.Sorted(maps.Keys(steps))
 	script := rand.New(rand.NewPCG(seed, 2))
@@ -96,7 +96,7 @@ func crashOnce(t *testing.T, seed uint64, at int) bool {
 }
 
 // looksLike says whether the database has the versions, roots and the insert that it should have.
-func (h *history) looksLike(ctx context.Context, t *testing.T) bool {
+func (h *life) looksLike(ctx context.Context, t *testing.T) bool {
 	latest, any, err := h.ndb.GetLatestVersion(ctx)
 	must(t, err)
 	earliest, _, err := h.ndb.GetEarliestVersion(ctx)

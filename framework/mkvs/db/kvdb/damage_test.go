@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -28,7 +29,7 @@ func everything(t *testing.T) (*fixture, *model) {
 	m.finalize([]*mroot{r})
 	old := r
 	for v := uint64(3); v < 12; v++ {
-		data := make(contents)
+		data := make(reference.Content)
 		for k, value := range old.data {
 			if f.rng.IntN(20) > 0 {
 				data[k] = value
@@ -47,7 +48,7 @@ func everything(t *testing.T) (*fixture, *model) {
 			must(t, f.ndb.Compact(f.ctx, nil))
 		}
 	}
-	next := f.commit(old, 12, contents{"only": "this"})
+	next := f.commit(old, 12, reference.Content{"only": "this"})
 	m.candidates[next.name()] = next
 	r, chunks = f.restoring(20, randomContents(f.rng, 100), 5)
 	f.writeAll(r, chunks[1:])
@@ -73,13 +74,13 @@ func readAll(ctx context.Context, t *testing.T, ndb db.NodeDB, m *model, what st
 		if has, err := ndb.HasRoot(ctx, r.root); !failed(err) && !has {
 			t.Fatalf("%s: %s is not there", what, r.root)
 		}
-		want, i := r.tree.stored(), 0
+		want, i := r.tree.Stored(), 0
 		for e, err := range ndb.Walk(ctx, r.root, nil) {
 			if failed(err) {
 				i = len(want)
 				break
 			}
-			if i >= len(want) || !sameEntry(e, want[i].entry()) {
+			if i >= len(want) || !reference.SameEntry(e, want[i].Entry()) {
 				t.Fatalf("%s: %s: wrong entry", what, r.root)
 			}
 			i++
@@ -88,8 +89,8 @@ func readAll(ctx context.Context, t *testing.T, ndb db.NodeDB, m *model, what st
 			t.Fatalf("%s: %s: walk ends early", what, r.root)
 		}
 		for _, n := range want[:min(len(want), 30)] {
-			record, err := ndb.GetNode(ctx, r.root, n.address, n.position)
-			if !failed(err) && !bytes.Equal(record, n.record()) {
+			record, err := ndb.GetNode(ctx, r.root, n.Address, n.Position)
+			if !failed(err) && !bytes.Equal(record, n.Record()) {
 				t.Fatalf("%s: %s: wrong record", what, r.root)
 			}
 		}
@@ -172,6 +173,9 @@ func TestDamageIsSeen(t *testing.T) {
 func isIOBlock(key []byte, m *model) bool {
 	return key[0] == 0x22 && binary.BigEndian.Uint64(key[1:]) >= m.earliest
 }
+
+// pair is a key of a store, and its value.
+type pair struct{ key, value []byte }
 
 // dump returns all keys and values of a store.
 func dump(t *testing.T, store kv.Store) (pairs []pair) {

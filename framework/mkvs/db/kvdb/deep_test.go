@@ -5,13 +5,14 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
 // nested are keys that are prefixes of each other: one node below the other.
-func nested(step int, twigs bool) contents {
-	data := make(contents)
+func nested(step int, twigs bool) reference.Content {
+	data := make(reference.Content)
 	key := bytes.Repeat([]byte{0xa5}, node.MaxKeyBytes)
 	for n := 0; n <= node.MaxKeyBytes; n += step {
 		data[string(key[:n])] = fmt.Sprint(n)
@@ -43,7 +44,7 @@ func TestDeepTree(t *testing.T) {
 	m.final[1] = map[node.RootType]*mroot{node.RootTypeState: a}
 	m.final[2] = map[node.RootType]*mroot{node.RootTypeState: b}
 	check(f.ctx, t, f.rng, f.ndb, m)
-	path, err := f.ndb.GetPath(f.ctx, b.root, b.tree.address, 0, bytes.Repeat([]byte{0xa5}, node.MaxKeyBytes))
+	path, err := f.ndb.GetPath(f.ctx, b.root, b.tree.Address, 0, bytes.Repeat([]byte{0xa5}, node.MaxKeyBytes))
 	must(t, err)
 	if len(path) < node.MaxKeyBytes/step {
 		t.Fatalf("the way to the deepest key has %d nodes", len(path))
@@ -72,7 +73,7 @@ func TestWalkOverManyVersions(t *testing.T) {
 	old := f.commit(nothing(1, node.RootTypeState), 1, randomContents(f.rng, 3000))
 	f.finalize(old)
 	for v := uint64(2); v < 150; v++ {
-		data := make(contents)
+		data := make(reference.Content)
 		for k, value := range old.data {
 			data[k] = value
 		}
@@ -84,8 +85,8 @@ func TestWalkOverManyVersions(t *testing.T) {
 		must(t, f.ndb.Prune(f.ctx, v-1))
 	}
 	addresses := make(map[node.Address]bool)
-	for _, n := range old.tree.stored() {
-		addresses[n.address] = true
+	for _, n := range old.tree.Stored() {
+		addresses[n.Address] = true
 	}
 	if len(addresses) < 100 {
 		t.Fatalf("the tree is of %d versions only", len(addresses))
@@ -100,23 +101,23 @@ func TestWalkOverManyVersions(t *testing.T) {
 func TestWalkWhileTheDatabaseChanges(t *testing.T) {
 	f := newFixture(t, nil)
 	f.store.alone = true
-	data := make(contents)
+	data := make(reference.Content)
 	for i := range 6000 {
 		data[fmt.Sprintf("%08d", i*7919%100000)] = string(bytes.Repeat([]byte{'x'}, 600))
 	}
 	first := f.commit(nothing(1, node.RootTypeState), 1, data)
 	f.finalize(first)
-	second := f.commit(first, 2, contents{"a": "b"})
+	second := f.commit(first, 2, reference.Content{"a": "b"})
 	f.finalize(second)
-	want, i := first.tree.stored(), 0
+	want, i := first.tree.Stored(), 0
 	last, next := second, uint64(3)
 	for e, err := range f.ndb.Walk(f.ctx, first.root, nil) {
 		must(t, err)
-		if !sameEntry(e, want[i].entry()) {
+		if !reference.SameEntry(e, want[i].Entry()) {
 			t.Fatalf("entry %d is not what it should be", i)
 		}
 		if i++; i%1000 == 0 {
-			last = f.commit(last, next, contents{"a": fmt.Sprint(next)})
+			last = f.commit(last, next, reference.Content{"a": fmt.Sprint(next)})
 			f.finalize(last)
 			next++
 		}
@@ -131,7 +132,7 @@ func TestWalkWhileTheDatabaseChanges(t *testing.T) {
 		if end = err; err != nil {
 			break
 		}
-		if !sameEntry(e, want[i].entry()) {
+		if !reference.SameEntry(e, want[i].Entry()) {
 			t.Fatalf("entry %d is not what it should be", i)
 		}
 		if i++; i == 1 {

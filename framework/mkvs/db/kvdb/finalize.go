@@ -134,36 +134,45 @@ func (d *DB) finalRoot(ctx context.Context, s state, root *node.Root) (*rootReco
 	restored, known := d.insert.root(root)
 	committed := d.candidate(root.Version, root.Type, root.Hash)
 	d.mu.Unlock()
-	bare := &rootRecord{typ: root.Type, hash: root.Hash, parent: hash.EmptyHash, alone: true, bare: true}
-	switch {
-	case known && restored != nil:
-		return restored, nil
-	case committed == nil && root.IsEmpty():
-		return bare, nil
-	case committed == nil && known:
-		return nil, fmt.Errorf("%w: %s", db.ErrNotComplete, root)
-	case committed == nil:
-		return nil, fmt.Errorf("%w: %s", db.ErrRootNotFound, root)
-	}
-	if committed.parent.IsEmpty() {
-		return committed, nil
-	}
-	if s.any && root.Version-1 == s.latest {
-		v, err := d.version(ctx, s.latest)
+	if committed != nil {
+		ok, err := d.parentFinal(ctx, s, root, committed)
 		if err != nil {
 			return nil, err
 		}
-		if v == nil {
-			return nil, damaged(s.latest, "latest version's record")
-		}
-		if p := v.root(root.Type); p != nil && p.hash == committed.parent {
+		if ok { // also where it was restored, too: later candidates were made from this one
 			return committed, nil
 		}
 	}
-	if root.IsEmpty() { // there is always one, whatever else was made empty
-		return bare, nil
+	switch {
+	case restored != nil:
+		return restored, nil
+	case root.IsEmpty(): // there is always one, whatever else was made empty
+		return &rootRecord{typ: root.Type, hash: root.Hash, parent: hash.EmptyHash, alone: true, bare: true}, nil
+	case committed != nil:
+		return nil, fmt.Errorf("%w: version %d, which %s was made from", db.ErrNotFinalized, root.Version-1, root)
+	case known:
+		return nil, fmt.Errorf("%w: %s", db.ErrNotComplete, root)
 	}
-	return nil, fmt.Errorf("%w: version %d, which %s was made from", db.ErrNotFinalized, root.Version-1, root)
+	return nil, fmt.Errorf("%w: %s", db.ErrRootNotFound, root)
+}
+
+// parentFinal says whether what a candidate was made from is finalized, or empty.
+func (d *DB) parentFinal(ctx context.Context, s state, root *node.Root, committed *rootRecord) (bool, error) {
+	if committed.parent.IsEmpty() {
+		return true, nil
+	}
+	if !s.any || root.Version-1 != s.latest {
+		return false, nil
+	}
+	v, err := d.version(ctx, s.latest)
+	if err != nil {
+		return false, err
+	}
+	if v == nil {
+		return false, damaged(s.latest, "latest version's record")
+	}
+	p := v.root(root.Type)
+	return p != nil && p.hash == committed.parent, nil
 }
 
 // lose returns the candidates that go when a version is finalized: those of this version and of those
@@ -189,7 +198,8 @@ func (d *DB) lose(version uint64, v *versionRecord) (gone []leftover) {
 				stays[r] = true
 				continue
 			case w == version+1:
-				if stays[r] = won != nil && won.hash == r.parent; stays[r] {
+				// One that was restored has taken the place of what r was made from.
+				if stays[r] = won != nil && won.hash == r.parent && !won.multipart; stays[r] {
 					continue
 				}
 			default:

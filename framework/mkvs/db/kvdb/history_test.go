@@ -2,475 +2,84 @@ package kvdb_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"maps"
-	"math/rand/v2"
-	"slices"
+	"sync"
 	"testing"
 
-	"pgregory.net/rapid"
-
+	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance"
+	"github.com/ckpt-project/ckpt/conformance/history"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// history is a database and what it should hold.
-type history struct {
-	rng    *rand.Rand
-	store  *lastingStore
-	ndb    db.NodeDB
-	m      *model
-	insert *tinsert
-	// before is what the model was before the last operation that was tried.
-	before *history
-}
-
-// op tries an operation and, where it has succeeded, tells the model. Where the store crashed it may
-// have: then the model says so, and before that it has not.
-func (h *history) op(do func() error, effect func()) error {
-	h.before = h.copyOf()
-	err := do()
-	if err == nil || errors.Is(err, errCrashed) {
-		effect()
-	}
-	return err
-}
-
-// tinsert is the multipart insert that is open.
-type tinsert struct {
-	version uint64
-	roots   []*trestore
-}
-
-type trestore struct {
-	r        *mroot
-	chunks   []tchunk
-	done     map[int]bool
-	address  node.Address
-	complete bool
-}
-
-func (h *history) change(c contents) contents {
-	c = maps.Clone(c)
-	keys := slices.Sorted(maps.Keys(c))
-	for range h.rng.IntN(4) {
-		if len(keys) > 0 {
-			delete(c, keys[h.rng.IntN(len(keys))])
-		}
-	}
-	if h.rng.IntN(20) == 0 {
-		clear(c)
-	}
-	for _, p := range randomContents(h.rng, h.rng.IntN(12)).sorted() {
-		k, v := string(p.key), string(p.value)
-		if h.rng.IntN(30) == 0 { // leaves that are not embedded, and blocks of their own
-			v = fmt.Sprintf("%0*d", 400+h.rng.IntN(6000), 7)
-		}
-		c[k] = v
-	}
-	return c
-}
-
-// pick returns one of some roots.
-func pick[T any](rng *rand.Rand, from []T) (out T, ok bool) {
-	if len(from) == 0 {
-		return out, false
-	}
-	return from[rng.IntN(len(from))], true
-}
-
-// bases are the roots that a new one can be made from.
-func (h *history) bases() (out []*mroot) {
-	for _, r := range h.m.all() {
-		if r.root.Type == node.RootTypeState && !(h.m.any && r.root.Version < h.m.latest) {
-			out = append(out, r)
-		}
-	}
-	return out
-}
-
-func (h *history) commit(ctx context.Context, t tester) error {
-	old, ok := pick(h.rng, h.bases())
-	version := uint64(0)
-	switch typ := node.RootTypeState; {
-	case !ok || h.rng.IntN(5) == 0:
-		if h.rng.IntN(2) == 0 {
-			typ = node.RootTypeIO
-		}
-		version = h.m.latest + 1 + uint64(h.rng.IntN(3))
-		old = &mroot{root: emptyRoot(version-uint64(h.rng.IntN(2)), typ), data: contents{}}
-	default:
-		version = old.root.Version + 1
-	}
-	data := h.change(old.data)
-	var r *mroot
-	return h.op(func() (err error) {
-		r, err = commit(ctx, t, h.rng, h.ndb, old, version, data)
-		return err
-	}, func() {
-		if r != nil && h.m.candidates[r.name()] == nil {
-			h.m.candidates[r.name()] = r
-		}
-	})
-}
-
-// abandon begins a batch and does not commit it.
-func (h *history) abandon(ctx context.Context, _ tester) error {
-	version := h.m.latest + 1
-	return h.op(func() error {
-		b, err := h.ndb.NewBatch(ctx, emptyRoot(version, node.RootTypeState), version)
-		if err != nil {
-			return err
-		}
-		tree := settle(build(randomContents(h.rng, 50)), nil, b.Address())
-		for _, n := range tree.stored() {
-			if err := b.Put(ctx, n.position, n.record()); err != nil {
-				return err
+// TestHistories runs the histories that every backend goes through on stores with all kinds of limits,
+// whose snapshots are strict. At the end of each, what is stored is what can be reached, entry by entry.
+func TestHistories(t *testing.T) {
+	for i, limits := range limitSets {
+		t.Run(fmt.Sprintf("limits %d", i), func(t *testing.T) {
+			var mu sync.Mutex
+			stores := make(map[string]*lastingStore) // by directory
+			open := func(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
+				mu.Lock()
+				defer mu.Unlock()
+				store := stores[cfg.Dir]
+				if store == nil {
+					inner, err := memory.OpenStore(ctx, &db.Config{})
+					if err != nil {
+						return nil, err
+					}
+					store = &lastingStore{Store: inner, limits: limits}
+					store.limits.Durable = true
+					stores[cfg.Dir] = store
+				}
+				return kvdb.Open(ctx, store, cfg, kvdb.Options{Backend: "test", BackendVersion: "1", Compact: true})
 			}
-		}
-		if h.rng.IntN(2) == 0 {
-			return b.Abort(ctx)
-		}
-		return nil
-	}, func() {})
+			history.Run(t, history.Harness{
+				Harness:   conformance.Harness{Open: open},
+				Histories: 10,
+				AtEnd: func(ctx context.Context, ndb db.NodeDB, reached map[node.RootType][]db.Entry) error {
+					mu.Lock()
+					clear(stores) // the history's own is open, and nobody needs the others
+					mu.Unlock()
+					return storedIsReached(ctx, ndb, reached)
+				},
+			})
+		})
+	}
 }
 
-func (h *history) finalize(ctx context.Context, _ tester) error {
-	var states, ios []*mroot
-	version := h.m.latest + 1
-	if r, ok := pick(h.rng, h.m.all()); ok && !h.m.any {
-		version = r.root.Version
-	}
-	if h.insert != nil && h.insert.version < version {
-		return nil
-	}
-	for _, name := range slices.Sorted(maps.Keys(h.m.candidates)) {
-		r := h.m.candidates[name]
-		switch {
-		case r.root.Version != version:
-		case r.root.Type == node.RootTypeIO:
-			ios = append(ios, r)
-		case r.parent.IsEmpty() || h.m.any && h.m.get(r.parent) != nil:
-			states = append(states, r)
-		}
-	}
-	var roots []*mroot
-	if r, ok := pick(h.rng, states); ok {
-		roots = append(roots, r)
-	} else if h.rng.IntN(2) == 0 {
-		roots = append(roots, h.bare(version, node.RootTypeState))
-	}
-	if r, ok := pick(h.rng, ios); ok {
-		roots = append(roots, r)
-	}
-	if len(roots) == 0 {
-		return nil
-	}
-	return h.finalizeRoots(ctx, roots)
-}
-
-// bare is an empty root that was not committed.
-func (h *history) bare(version uint64, t node.RootType) *mroot {
-	r := &mroot{root: emptyRoot(version, t), data: contents{}, restored: true}
-	if c := h.m.candidates[r.name()]; c != nil && (c.parent.IsEmpty() || h.m.any && h.m.get(c.parent) != nil) {
-		return c
-	}
-	return r
-}
-
-func (h *history) finalizeRoots(ctx context.Context, roots []*mroot) error {
-	names := make([]node.Root, 0, len(roots))
-	for _, r := range roots {
-		names = append(names, r.root)
-	}
-	return h.op(func() error { return h.ndb.Finalize(ctx, names) }, func() {
-		if h.insert != nil && h.insert.version == names[0].Version {
-			h.insert = nil
-		}
-		h.m.finalize(roots)
-	})
-}
-
-func (h *history) prune(ctx context.Context, t tester) error {
-	if !h.m.any || h.m.earliest == h.m.latest {
-		return nil
-	}
-	if h.insert != nil {
-		wantErr(t, h.ndb.Prune(ctx, h.m.earliest), db.ErrMultipartInProgress)
-		return nil
-	}
-	if h.rng.IntN(3) > 0 {
-		return h.op(func() error { return h.ndb.Prune(ctx, h.m.earliest) }, h.m.prune)
-	}
-	below := h.m.earliest + uint64(h.rng.IntN(int(h.m.latest-h.m.earliest)+1))
-	there := uint64(0)
-	for v := range h.m.final {
-		if v < below {
-			there++
-		}
-	}
-	return h.op(func() error {
-		removed, err := h.ndb.PruneBefore(ctx, below)
-		if err == nil && removed != there {
-			t.Fatalf("PruneBefore(%d) removed %d versions of %d", below, removed, there)
-		}
+// storedIsReached compares all live entries with those that can be reached, and looks for what inserts left.
+func storedIsReached(ctx context.Context, ndb db.NodeDB, reached map[node.RootType][]db.Entry) error {
+	live, err := kvdb.LiveEntries(ctx, ndb)
+	if err != nil {
 		return err
-	}, func() { h.m.pruneBefore(below) })
-}
-
-func (h *history) collect(ctx context.Context, _ tester) error {
-	return h.op(func() error { return h.ndb.CollectGarbage(ctx, nil) }, func() {})
-}
-
-func (h *history) compact(ctx context.Context, _ tester) error {
-	return h.op(func() error { return h.ndb.Compact(ctx, nil) }, func() {})
-}
-
-func (h *history) reopen(ctx context.Context, t tester) (err error) {
-	if h.rng.IntN(3) > 0 { // as after a kill, otherwise: nobody closed it
-		must(t, h.ndb.Close(ctx))
 	}
-	return h.op(func() error {
-		h.ndb, err = openDB(ctx, h.store, nil)
+	want := make(map[string]bool)
+	for t, entries := range reached {
+		for _, e := range entries {
+			want[kvdb.EntryName(t, e.Address, e.Position)] = true
+		}
+	}
+	for name := range live {
+		if !want[name] {
+			return fmt.Errorf("%s is stored, but not reached", name)
+		}
+	}
+	for name := range want {
+		if !live[name] {
+			return fmt.Errorf("%s is reached, but not stored", name)
+		}
+	}
+	counts, err := kvdb.KindCounts(ctx, ndb)
+	if err != nil {
 		return err
-	}, func() {})
-}
-
-func (h *history) startRestore(ctx context.Context, _ tester) error {
-	if h.insert == nil {
-		version := h.m.latest + 1 + uint64(h.rng.IntN(4))
-		if err := h.op(func() error { return h.ndb.StartMultipart(ctx, version) }, func() {
-			h.insert = &tinsert{version: version}
-		}); err != nil {
-			return err
-		}
 	}
-	typ := node.RootTypeState
-	if h.rng.IntN(3) == 0 {
-		typ = node.RootTypeIO
-	}
-	data := h.change(randomContents(h.rng, h.rng.IntN(60)))
-	tree := build(data)
-	r := &mroot{root: emptyRoot(h.insert.version, typ), data: data, tree: tree, restored: true}
-	r.root.Hash = rootHash(tree)
-	for _, other := range h.insert.roots {
-		if other.r.root == r.root {
-			return nil
-		}
-	}
-	chunks := cut(h.rng, tree, 1+h.rng.IntN(8))
-	return h.op(func() error {
-		return h.ndb.AddMultipartRoot(ctx, r.root, uint64(len(chunks)), []byte(r.root.String()))
-	}, func() {
-		h.insert.roots = append(h.insert.roots, &trestore{r: r, chunks: chunks, done: make(map[int]bool)})
-	})
-}
-
-func (h *history) restoreChunk(ctx context.Context, _ tester) error {
-	if h.insert == nil {
-		return nil
-	}
-	tr, ok := pick(h.rng, h.insert.roots)
-	if !ok {
-		return nil
-	}
-	for range 1 + h.rng.IntN(5) {
-		i := h.rng.IntN(len(tr.chunks))
-		if h.rng.IntN(4) > 0 {
-			if err := h.writeChunk(ctx, tr, i); err != nil {
-				return err
-			}
-			continue
-		}
-		if err := h.op(func() error { // begun, and not ended
-			w, err := h.ndb.NewChunk(ctx, tr.r.root, uint64(i))
-			if err != nil {
-				return err
-			}
-			return tr.chunks[i].put(ctx, w)
-		}, func() {}); err != nil {
-			return err
+	for kind, n := range counts {
+		if kind>>4 >= 6 && kind>>4 != 0xa {
+			return fmt.Errorf("%d keys of kind %02x are left of restores", n, kind)
 		}
 	}
 	return nil
-}
-
-func (h *history) writeChunk(ctx context.Context, tr *trestore, i int) error {
-	return h.op(func() error {
-		w, err := h.ndb.NewChunk(ctx, tr.r.root, uint64(i))
-		if err != nil {
-			return err
-		}
-		tr.address = w.Address()
-		return tr.chunks[i].write(ctx, h.ndb, tr.r.root, i)
-	}, func() { tr.done[i] = true })
-}
-
-func (h *history) completeRoot(ctx context.Context, t tester) error {
-	if h.insert == nil {
-		return nil
-	}
-	tr, ok := pick(h.rng, h.insert.roots)
-	if !ok {
-		return nil
-	}
-	if h.rng.IntN(2) == 0 {
-		for i := range tr.chunks {
-			if !tr.done[i] {
-				if err := h.writeChunk(ctx, tr, i); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	if len(tr.done) < len(tr.chunks) {
-		wantErr(t, h.ndb.CompleteRoot(ctx, tr.r.root), db.ErrNotComplete)
-		return nil
-	}
-	return h.op(func() error { return h.ndb.CompleteRoot(ctx, tr.r.root) }, func() {
-		restored(tr.r.tree, tr.chunks, tr.address)
-		tr.complete = true
-	})
-}
-
-func (h *history) abortRestore(ctx context.Context, _ tester) error {
-	if h.insert == nil || h.rng.IntN(3) > 0 {
-		return nil
-	}
-	if i := h.rng.IntN(len(h.insert.roots) + 1); i < len(h.insert.roots) {
-		return h.op(func() error { return h.ndb.AbortRoot(ctx, h.insert.roots[i].r.root) }, func() {
-			h.insert.roots = slices.Delete(h.insert.roots, i, i+1)
-		})
-	}
-	return h.op(func() error { return h.ndb.AbortMultipart(ctx) }, func() { h.insert = nil })
-}
-
-func (h *history) finalizeRestore(ctx context.Context, _ tester) error {
-	if h.insert == nil {
-		return nil
-	}
-	var roots []*mroot
-	for _, tr := range h.insert.roots {
-		if tr.complete && !slices.ContainsFunc(roots, func(r *mroot) bool { return r.root.Type == tr.r.root.Type }) {
-			roots = append(roots, tr.r)
-		}
-	}
-	if len(roots) == 0 {
-		return nil
-	}
-	return h.finalizeRoots(ctx, roots)
-}
-
-// checkInsert compares what the database says of the open multipart insert.
-func (h *history) checkInsert(ctx context.Context, t tester) {
-	mp, err := h.ndb.Multipart(ctx)
-	must(t, err)
-	if (mp == nil) != (h.insert == nil) {
-		t.Fatalf("multipart insert is %v, want %v", mp, h.insert)
-	}
-	if mp == nil {
-		return
-	}
-	if mp.Version != h.insert.version || len(mp.Roots) != len(h.insert.roots) {
-		t.Fatalf("multipart insert of version %d has %d roots, want %d of %d", mp.Version, len(mp.Roots), len(h.insert.roots), h.insert.version)
-	}
-	for i, got := range mp.Roots {
-		want := h.insert.roots[i]
-		var done []uint64
-		for i := range want.chunks {
-			if want.done[i] {
-				done = append(done, uint64(i))
-			}
-		}
-		if got.Root != want.r.root || got.Chunks != uint64(len(want.chunks)) || string(got.Tag) != got.Root.String() ||
-			got.Complete != want.complete || !slices.Equal(got.Done, done) {
-			t.Fatalf("multipart root is %v, want %s of %d chunks, %v done, complete %v", got, want.r.root, len(want.chunks), done, want.complete)
-		}
-	}
-}
-
-// steps are what can happen to a database.
-var steps = map[string]func(h *history, ctx context.Context, t tester) error{
-	"commit":          (*history).commit,
-	"commitMore":      (*history).commit,
-	"commitStillMore": (*history).commit,
-	"abandon":         (*history).abandon,
-	"finalize":        (*history).finalize,
-	"finalizeMore":    (*history).finalize,
-	"prune":           (*history).prune,
-	"collect":         (*history).collect,
-	"compact":         (*history).compact,
-	"reopen":          (*history).reopen,
-	"startRestore":    (*history).startRestore,
-	"restoreChunk":    (*history).restoreChunk,
-	"completeRoot":    (*history).completeRoot,
-	"abortRestore":    (*history).abortRestore,
-	"finalizeRestore": (*history).finalizeRestore,
-}
-
-// limitSets are stores with more or less narrow limits.
-var limitSets = []kv.Limits{
-	{},
-	{PreferredBatchBytes: 20_000},
-	{BatchOps: 6},
-	{BatchOps: 40, PreferredBatchBytes: 8000},
-}
-
-func TestHistories(t *testing.T) {
-	rapid.Check(t, func(rt *rapid.T) {
-		ctx := context.Background()
-		h := newHistory(t, rt, rapid.Uint64().Draw(rt, "seed"), rapid.IntRange(0, len(limitSets)-1).Draw(rt, "limits"))
-		actions := make(map[string]func(*rapid.T))
-		for name, step := range steps {
-			actions[name] = func(rt *rapid.T) { must(rt, step(h, ctx, rt)) }
-		}
-		actions[""] = func(rt *rapid.T) {
-			check(ctx, rt, h.rng, h.ndb, h.m)
-			h.checkInsert(ctx, rt)
-		}
-		rt.Repeat(actions)
-		h.end(ctx, rt)
-	})
-}
-
-func newHistory(tb testing.TB, t tester, seed uint64, limits int) *history {
-	h := &history{rng: rand.New(rand.NewPCG(seed, 1)), store: newLastingStore(tb), m: newModel()}
-	h.store.limits = limitSets[limits]
-	h.store.limits.Durable, h.store.alone = true, true
-	var err error
-	h.ndb, err = openDB(context.Background(), h.store, nil)
-	must(t, err)
-	return h
-}
-
-// end ends all unfinished work and looks for what it may have left behind.
-func (h *history) end(ctx context.Context, t tester) {
-	t.Helper()
-	must(t, h.ndb.AbortMultipart(ctx))
-	must(t, h.ndb.Close(ctx))
-	var err error
-	h.ndb, err = openDB(ctx, h.store, nil)
-	must(t, err)
-	check(ctx, t, h.rng, h.ndb, h.m)
-	checkExact(ctx, t, h.ndb, h.m)
-	counts, err := kvdb.KindCounts(ctx, h.ndb)
-	must(t, err)
-	for kind, n := range counts {
-		if kind>>4 >= 6 && kind>>4 != 0xa {
-			t.Fatalf("%d keys of kind %02x are left of restores", n, kind)
-		}
-	}
-	if n := h.store.open.Load(); n != 0 {
-		t.Fatalf("%d snapshots are open", n)
-	}
-	if kindCandidates := counts[0x11] + counts[0x12]; kindCandidates != len(h.m.candidates) {
-		t.Fatalf("%d candidates are stored, want %d", kindCandidates, len(h.m.candidates))
-	}
-	if counts[0x03] != len(h.m.final) {
-		t.Fatalf("%d versions are stored, want %d", counts[0x03], len(h.m.final))
-	}
-	must(t, h.ndb.Close(ctx))
 }

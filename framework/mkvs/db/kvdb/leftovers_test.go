@@ -5,6 +5,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -15,8 +16,8 @@ func (f *fixture) unfinished(version uint64) {
 	f.Helper()
 	b, err := f.ndb.NewBatch(f.ctx, emptyRoot(version, node.RootTypeState), version)
 	must(f, err)
-	for _, n := range settle(build(randomContents(f.rng, 500)), nil, b.Address()).stored() {
-		must(f, b.Put(f.ctx, n.position, n.record()))
+	for _, n := range fresh(randomContents(f.rng, 500), b.Address()).Stored() {
+		must(f, b.Put(f.ctx, n.Position, n.Record()))
 	}
 	if live, err := kvdb.LiveEntries(f.ctx, f.ndb); err != nil || len(live) == 0 {
 		f.Fatalf("the batch has stored nothing yet (%v)", err)
@@ -70,7 +71,7 @@ func TestNodesOfARestoreCanNotBeReadThroughAnotherRoot(t *testing.T) {
 		r, chunks = f.restoring(1, randomContents(f.rng, 50), 1)
 	}
 	f.writeAll(r, chunks)
-	candidate := f.commit(nothing(1, node.RootTypeState), 1, contents{"a": "b"})
+	candidate := f.commit(nothing(1, node.RootTypeState), 1, reference.Content{"a": "b"})
 	_, err := f.ndb.GetNode(f.ctx, candidate.root, f.addressOf(r), node.RootPosition())
 	wantErr(t, err, db.ErrNodeNotFound)
 }
@@ -82,7 +83,7 @@ func TestPruningGivesSpaceBack(t *testing.T) {
 	f.finalize(old)
 	full := stored(f.ctx, t, f.ndb)
 	for v := uint64(2); v < 14; v++ {
-		data := make(contents)
+		data := make(reference.Content)
 		for k, value := range old.data {
 			if f.rng.IntN(4) > 0 {
 				data[k] = value
@@ -94,8 +95,8 @@ func TestPruningGivesSpaceBack(t *testing.T) {
 	}
 	must(t, f.ndb.Compact(f.ctx, nil))
 	live := 0
-	for _, n := range old.tree.stored() {
-		live += len(n.position) + len(n.record())
+	for _, n := range old.tree.Stored() {
+		live += len(n.Position) + len(n.Record())
 	}
 	if left := stored(f.ctx, t, f.ndb); left > 3*live+10*200 || left > full/4 {
 		t.Fatalf("%d bytes are stored, %d of them live; at first there were %d", left, live, full)

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
@@ -43,7 +44,7 @@ func format1(t *testing.T) (*lastingStore, *model) {
 	must(t, lines.Err())
 	must(t, store.Store.Apply(t.Context(), &b, true))
 
-	one := contents{"": "of no key", "a": "1", "ab": "", "b": "two"}
+	one := reference.Content{"": "of no key", "a": "1", "ab": "", "b": "two"}
 	for i := range 1000 {
 		one[fmt.Sprintf("key %04d", i)] = fmt.Sprintf("the value of key %d, long enough for several parts", i)
 	}
@@ -52,20 +53,21 @@ func format1(t *testing.T) (*lastingStore, *model) {
 	delete(two, "key 0007")
 	two["b"], two["c"] = "three", ""
 	m := newModel()
-	add := func(version uint64, typ node.RootType, root string, old *mroot, data contents) *mroot {
+	add := func(version uint64, typ node.RootType, root string, old *mroot, data reference.Content) *mroot {
 		r := &mroot{root: emptyRoot(version, typ), data: data, parent: old.root}
 		must(t, r.root.Hash.UnmarshalText([]byte(root)))
-		r.tree = settle(build(data), old.tree.byPosition(), node.Address{Version: version})
-		r.log = difference(old.data, data)
+		r.tree = reference.Build(data)
+		reference.Settle(r.tree, old.tree, node.Address{Version: version}, db.DefaultEmbedBytes)
+		r.log = old.data.Log(data)
 		return r
 	}
 	none := func(t node.RootType) *mroot {
-		return &mroot{root: node.Root{Namespace: testNamespace, Type: t, Hash: hash.EmptyHash}, data: contents{}}
+		return &mroot{root: node.Root{Namespace: testNamespace, Type: t, Hash: hash.EmptyHash}, data: reference.Content{}}
 	}
 	r1 := add(1, node.RootTypeState, "47511c9917d1a1f95674470b583fa97afb21a694b908747fa5ee5d58acaec2e7", none(node.RootTypeState), one)
 	r2 := add(2, node.RootTypeState, "934b8430665bc762cb09a1332dff2cf7866c5f2a0f0065dfe89c06c8e8c513b9", r1, two)
-	io := add(2, node.RootTypeIO, "3eb1271ee7abf5a696bf6204e0a8cc20aea914b0bf10470607cec3a468bb6689", none(node.RootTypeIO), contents{"in": "put"})
-	r3 := add(3, node.RootTypeState, "0dbfbd9db4710bbb79834411087c7c3c685fa06d22973abb4b68c35e911baeda", r2, contents{"candidate": "x", "b": "three"})
+	io := add(2, node.RootTypeIO, "3eb1271ee7abf5a696bf6204e0a8cc20aea914b0bf10470607cec3a468bb6689", none(node.RootTypeIO), reference.Content{"in": "put"})
+	r3 := add(3, node.RootTypeState, "0dbfbd9db4710bbb79834411087c7c3c685fa06d22973abb4b68c35e911baeda", r2, reference.Content{"candidate": "x", "b": "three"})
 	m.finalize([]*mroot{r1})
 	m.finalize([]*mroot{r2, io})
 	m.candidates[r3.name()] = r3

@@ -7,25 +7,26 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
 // restoring opens an insert of a version and tells of a tree.
-func (f *fixture) restoring(version uint64, data contents, pieces int) (r *mroot, chunks []tchunk) {
+func (f *fixture) restoring(version uint64, data reference.Content, pieces int) (r *mroot, chunks []reference.Chunk) {
 	f.Helper()
-	r = &mroot{root: emptyRoot(version, node.RootTypeState), data: data, tree: build(data), restored: true}
-	r.root.Hash = rootHash(r.tree)
+	r = &mroot{root: emptyRoot(version, node.RootTypeState), data: data, tree: reference.Build(data), restored: true}
+	r.root.Hash = r.tree.RootHash()
 	chunks = cut(f.rng, r.tree, pieces)
 	must(f, f.ndb.StartMultipart(f.ctx, version))
 	must(f, f.ndb.AddMultipartRoot(f.ctx, r.root, uint64(len(chunks)), []byte("tag")))
 	return r, chunks
 }
 
-func (f *fixture) writeAll(r *mroot, chunks []tchunk) {
+func (f *fixture) writeAll(r *mroot, chunks []reference.Chunk) {
 	f.Helper()
 	for i := range chunks {
-		must(f, chunks[i].write(f.ctx, f.ndb, r.root, i))
+		must(f, writeChunk(f.ctx, f.ndb, r.root, &chunks[i], i))
 	}
 }
 
@@ -76,13 +77,13 @@ func TestMultipartRefuses(t *testing.T) {
 	if roots, err := f.ndb.GetRootsForVersion(f.ctx, 9); len(roots) != 0 || err != nil {
 		t.Fatalf("a root in the making is there: %v (%v)", roots, err)
 	}
-	candidate := f.commit(nothing(9, node.RootTypeState), 9, contents{"a": "b"})
+	candidate := f.commit(nothing(9, node.RootTypeState), 9, reference.Content{"a": "b"})
 	_, err = f.ndb.GetNode(f.ctx, candidate.root, f.addressOf(r), node.RootPosition())
 	wantErr(t, err, db.ErrNodeNotFound)
 	_, err = f.ndb.Pin(f.ctx, 9, "x")
 	wantErr(t, err, db.ErrNotFinalized)
 	// The version after the latest can still be finalized.
-	next := f.commit(last, 4, contents{"a": "b"})
+	next := f.commit(last, 4, reference.Content{"a": "b"})
 	f.finalize(next)
 	restored(r.tree, chunks, f.addressOf(r))
 	f.finalize(r)
@@ -102,19 +103,19 @@ func TestMultipartRefuses(t *testing.T) {
 
 func TestChunkRefuses(t *testing.T) {
 	f := newFixture(t, nil)
-	r, _ := f.restoring(1, contents{"a": "1", "b": "2", "c": "3"}, 1)
+	r, _ := f.restoring(1, reference.Content{"a": "1", "b": "2", "c": "3"}, 1)
 	w, err := f.ndb.NewChunk(f.ctx, r.root, 0)
 	must(t, err)
-	here := func(*tnode) (bool, node.Address) { return false, w.Address() }
-	inPlace := func(*tnode) (bool, node.Address) { return true, node.Address{} }
-	elsewhere := func(*tnode) (bool, node.Address) { return false, node.Address{Version: 0} }
-	leaf := r.tree.stored()[len(r.tree.stored())-1]
-	wantErr(t, w.Put(f.ctx, r.tree.position, r.tree.recordWith(w.Address(), inPlace), false), db.ErrMalformed)
-	wantErr(t, w.Put(f.ctx, r.tree.position, r.tree.recordWith(w.Address(), elsewhere), true), db.ErrMalformed)
-	wantErr(t, w.Put(f.ctx, leaf.position, []byte{0x80}, true), db.ErrMalformed)
-	must(t, w.Put(f.ctx, r.tree.position, r.tree.recordWith(w.Address(), here), false))
-	wantErr(t, w.Put(f.ctx, r.tree.position, r.tree.recordWith(w.Address(), here), false), db.ErrMalformed)
-	wantErr(t, w.Put(f.ctx, leaf.position, leaf.recordWith(w.Address(), here), false), db.ErrMalformed)
+	here := func(k *reference.Node) node.Child { return k.ChildAt(w.Address()) }
+	inPlace := (*reference.Node).ChildWithin
+	elsewhere := func(k *reference.Node) node.Child { return k.ChildAt(node.Address{Version: 0}) }
+	leaf := r.tree.Stored()[len(r.tree.Stored())-1]
+	wantErr(t, w.Put(f.ctx, r.tree.Position, r.tree.RecordWith(w.Address(), inPlace), false), db.ErrMalformed)
+	wantErr(t, w.Put(f.ctx, r.tree.Position, r.tree.RecordWith(w.Address(), elsewhere), true), db.ErrMalformed)
+	wantErr(t, w.Put(f.ctx, leaf.Position, []byte{0x80}, true), db.ErrMalformed)
+	must(t, w.Put(f.ctx, r.tree.Position, r.tree.RecordWith(w.Address(), here), false))
+	wantErr(t, w.Put(f.ctx, r.tree.Position, r.tree.RecordWith(w.Address(), here), false), db.ErrMalformed)
+	wantErr(t, w.Put(f.ctx, leaf.Position, leaf.RecordWith(w.Address(), here), false), db.ErrMalformed)
 	must(t, w.Abort(f.ctx))
 	must(t, w.Abort(f.ctx))
 	wantErr(t, w.Commit(f.ctx, true), db.ErrMalformed)
@@ -124,8 +125,8 @@ func TestChunkRefuses(t *testing.T) {
 func TestCompleteRootMissesWhatIsMissing(t *testing.T) {
 	f := newFixture(t, nil)
 	r, chunks := f.restoring(1, randomContents(f.rng, 500), 6)
-	chunks[2].nodes = chunks[2].nodes[:1] // the proof of nearly nothing
-	chunks[2].whole = map[*tnode]bool{}
+	chunks[2].Nodes = chunks[2].Nodes[:1] // the proof of nearly nothing
+	chunks[2].Whole = map[*reference.Node]bool{}
 	f.writeAll(r, chunks)
 	wantErr(t, f.ndb.CompleteRoot(f.ctx, r.root), db.ErrNotComplete)
 	wantErr(t, f.ndb.Finalize(f.ctx, []node.Root{r.root}), db.ErrNotComplete)
@@ -136,8 +137,8 @@ func TestCompleteRootMissesWhatIsMissing(t *testing.T) {
 func TestCompleteRootHashesTheSpine(t *testing.T) {
 	f := newFixture(t, nil)
 	r, chunks := f.restoring(1, randomContents(f.rng, 500), 6)
-	other := build(func() contents {
-		c := make(contents)
+	other := reference.Build(func() reference.Content {
+		c := make(reference.Content)
 		for k := range r.data {
 			c[k] = "something else"
 		}
@@ -145,15 +146,15 @@ func TestCompleteRootHashesTheSpine(t *testing.T) {
 	}())
 	for i := range chunks {
 		if i == 3 { // right positions, wrong values
-			at := other.byPosition()
-			swapped := tchunk{whole: make(map[*tnode]bool)}
-			for _, n := range chunks[i].nodes {
-				o := at[string(n.position)]
-				if !chunks[i].whole[n] {
+			at := other.ByPosition()
+			swapped := reference.Chunk{Whole: make(map[*reference.Node]bool)}
+			for _, n := range chunks[i].Nodes {
+				o := at[string(n.Position)]
+				if !chunks[i].Whole[n] {
 					o = n
 				}
-				swapped.nodes = append(swapped.nodes, o)
-				swapped.whole[o] = chunks[i].whole[n]
+				swapped.Nodes = append(swapped.Nodes, o)
+				swapped.Whole[o] = chunks[i].Whole[n]
 			}
 			chunks[i] = swapped
 		}
@@ -165,8 +166,8 @@ func TestCompleteRootHashesTheSpine(t *testing.T) {
 func TestOverlappingChunksAreRefused(t *testing.T) {
 	f := newFixture(t, nil)
 	data := randomContents(f.rng, 500)
-	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: build(data), restored: true}
-	r.root.Hash = rootHash(r.tree)
+	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: reference.Build(data), restored: true}
+	r.root.Hash = r.tree.RootHash()
 	chunks := cut(f.rng, r.tree, 4)
 	chunks = append(chunks, cut(f.rng, r.tree, 3)[1])
 	must(t, f.ndb.StartMultipart(f.ctx, 1))
@@ -178,18 +179,18 @@ func TestOverlappingChunksAreRefused(t *testing.T) {
 // Chunks that only share a leaf that is embedded overlap, too.
 func TestEmbeddedLeavesAreClaimed(t *testing.T) {
 	f := newFixture(t, nil)
-	data := contents{"\x00": "1", "\x40": "2", "\x80": "3"} // root: (left: (leaf, leaf), right: leaf)
-	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: build(data), restored: true}
-	r.root.Hash = rootHash(r.tree)
-	left, right := r.tree.kids[0], r.tree.kids[1]
-	all := tchunk{
-		nodes: []*tnode{r.tree, left, left.kids[0], left.kids[1], right},
-		whole: map[*tnode]bool{r.tree: true, left: true, left.kids[0]: true, left.kids[1]: true, right: true},
+	data := reference.Content{"\x00": "1", "\x40": "2", "\x80": "3"} // root: (left: (leaf, leaf), right: leaf)
+	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: reference.Build(data), restored: true}
+	r.root.Hash = r.tree.RootHash()
+	left, right := r.tree.Kids[0], r.tree.Kids[1]
+	all := reference.Chunk{
+		Nodes: []*reference.Node{r.tree, left, left.Kids[0], left.Kids[1], right},
+		Whole: map[*reference.Node]bool{r.tree: true, left: true, left.Kids[0]: true, left.Kids[1]: true, right: true},
 	}
-	leaf := tchunk{nodes: []*tnode{r.tree, right}, whole: map[*tnode]bool{right: true}}
+	leaf := reference.Chunk{Nodes: []*reference.Node{r.tree, right}, Whole: map[*reference.Node]bool{right: true}}
 	must(t, f.ndb.StartMultipart(f.ctx, 1))
 	must(t, f.ndb.AddMultipartRoot(f.ctx, r.root, 2, nil))
-	f.writeAll(r, []tchunk{all, leaf})
+	f.writeAll(r, []reference.Chunk{all, leaf})
 	wantErr(t, f.ndb.CompleteRoot(f.ctx, r.root), db.ErrChunksOverlap)
 }
 
@@ -197,21 +198,21 @@ func TestEmbeddedLeavesAreClaimed(t *testing.T) {
 // second copy would be an entry that nothing refers to, for ever.
 func TestEmbeddedLeavesAreClaimedBeforePartialNodes(t *testing.T) {
 	f := newFixture(t, nil)
-	data := contents{"\x00": "1", "\x40": "2", "\x80": "3", "\x80\x00": "4", "\x80\x80": "5"}
-	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: build(data), restored: true}
-	r.root.Hash = rootHash(r.tree)
-	left, right := r.tree.kids[0], r.tree.kids[1]
-	first := tchunk{
-		nodes: []*tnode{r.tree, left, left.kids[0], left.kids[1], right},
-		whole: map[*tnode]bool{left: true, left.kids[0]: true, left.kids[1]: true},
+	data := reference.Content{"\x00": "1", "\x40": "2", "\x80": "3", "\x80\x00": "4", "\x80\x80": "5"}
+	r := &mroot{root: emptyRoot(1, node.RootTypeState), data: data, tree: reference.Build(data), restored: true}
+	r.root.Hash = r.tree.RootHash()
+	left, right := r.tree.Kids[0], r.tree.Kids[1]
+	first := reference.Chunk{
+		Nodes: []*reference.Node{r.tree, left, left.Kids[0], left.Kids[1], right},
+		Whole: map[*reference.Node]bool{left: true, left.Kids[0]: true, left.Kids[1]: true},
 	}
-	second := tchunk{
-		nodes: []*tnode{r.tree, left, left.kids[1], right, right.kids[0], right.kids[1]},
-		whole: map[*tnode]bool{left.kids[1]: true, right: true, right.kids[0]: true, right.kids[1]: true},
+	second := reference.Chunk{
+		Nodes: []*reference.Node{r.tree, left, left.Kids[1], right, right.Kids[0], right.Kids[1]},
+		Whole: map[*reference.Node]bool{left.Kids[1]: true, right: true, right.Kids[0]: true, right.Kids[1]: true},
 	}
 	must(t, f.ndb.StartMultipart(f.ctx, 1))
 	must(t, f.ndb.AddMultipartRoot(f.ctx, r.root, 2, nil))
-	f.writeAll(r, []tchunk{first, second})
+	f.writeAll(r, []reference.Chunk{first, second})
 	wantErr(t, f.ndb.CompleteRoot(f.ctx, r.root), db.ErrChunksOverlap)
 }
 
@@ -221,7 +222,7 @@ func TestLongSpines(t *testing.T) {
 		f := newFixture(t, nil)
 		f.store.limits = limits
 		f.reopen(nil)
-		data := make(contents)
+		data := make(reference.Content)
 		for range 3000 {
 			key := make([]byte, 8)
 			for i := range key {
@@ -244,7 +245,7 @@ func TestLongSpines(t *testing.T) {
 		// Versions on top of a restored one, until nothing of it is left.
 		old := r
 		for v := uint64(4); v < 12; v++ {
-			next := make(contents)
+			next := make(reference.Content)
 			for k, value := range old.data {
 				if f.rng.IntN(3) > 0 {
 					next[k] = value
@@ -277,7 +278,7 @@ func TestLargeTag(t *testing.T) {
 	if string(mp.Roots[0].Tag) != string(tag) {
 		t.Fatal("the tag came back different")
 	}
-	must(t, (&tchunk{}).write(f.ctx, f.ndb, root, 0))
+	must(t, writeChunk(f.ctx, f.ndb, root, &reference.Chunk{}, 0))
 	must(t, f.ndb.CompleteRoot(f.ctx, root))
 	must(t, f.ndb.Finalize(f.ctx, []node.Root{root}))
 	checkWalk(f.ctx, t, f.ndb, root, nil, nil)
@@ -297,7 +298,7 @@ func TestAbortWhileChunksAreWritten(t *testing.T) {
 			wg.Go(func() {
 				for i := half; i < len(chunks); i += 2 {
 					begun <- struct{}{}
-					if err := chunks[i].write(f.ctx, f.ndb, r.root, i); err != nil {
+					if err := writeChunk(f.ctx, f.ndb, r.root, &chunks[i], i); err != nil {
 						if !errors.Is(err, db.ErrNoMultipart) {
 							t.Errorf("chunk of a root that is gone: %v", err)
 						}
@@ -332,7 +333,7 @@ func TestChunksAtTheSameTime(t *testing.T) {
 		for half := range 2 {
 			wg.Go(func() {
 				for i := half; i < len(chunks); i += 2 {
-					if err := chunks[i].write(context.Background(), f.ndb, r.root, i); err != nil {
+					if err := writeChunk(context.Background(), f.ndb, r.root, &chunks[i], i); err != nil {
 						t.Error(err)
 					}
 				}

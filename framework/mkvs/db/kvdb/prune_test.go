@@ -10,6 +10,7 @@ import (
 	"testing"
 	"testing/synctest"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
@@ -20,11 +21,11 @@ import (
 func smallVersions(t tester, ctx context.Context, ndb db.NodeDB, m *model, from, to uint64) {
 	rng := rand.New(rand.NewPCG(from, to))
 	for v := from; v <= to; v++ {
-		old := &mroot{root: emptyRoot(v, node.RootTypeState), data: contents{}}
+		old := &mroot{root: emptyRoot(v, node.RootTypeState), data: reference.Content{}}
 		if m.any {
 			old = m.final[m.latest][node.RootTypeState]
 		}
-		data := contents{}
+		data := reference.Content{}
 		for k, value := range old.data {
 			data[k] = value
 		}
@@ -281,7 +282,7 @@ func TestDamagedVersionsArePruned(t *testing.T) {
 	// What the two damaged lists named stays stored, and nothing else.
 	live, err := kvdb.LiveEntries(ctx, ndb)
 	must(t, err)
-	if reached := len(m.final[60][node.RootTypeState].tree.stored()); len(live) < reached || len(live) > reached+40 {
+	if reached := len(m.final[60][node.RootTypeState].tree.Stored()); len(live) < reached || len(live) > reached+40 {
 		t.Errorf("%d entries are stored, %d reached", len(live), reached)
 	}
 	must(t, ndb.Close(ctx))

@@ -1,0 +1,13 @@
+package leveldb_test
+
+import (
+	"testing"
+
+	"github.com/ckpt-project/ckpt/backends/leveldb"
+	"github.com/ckpt-project/ckpt/conformance"
+	"github.com/ckpt-project/ckpt/conformance/history"
+)
+
+func TestHistories(t *testing.T) {
+	history.Run(t, history.Harness{Harness: conformance.Harness{Open: leveldb.New().New}, Histories: 10})
+}

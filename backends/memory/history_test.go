@@ -1,0 +1,13 @@
+package memory_test
+
+import (
+	"testing"
+
+	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance"
+	"github.com/ckpt-project/ckpt/conformance/history"
+)
+
+func TestHistories(t *testing.T) {
+	history.Run(t, history.Harness{Harness: conformance.Harness{Open: memory.New().New}})
+}
