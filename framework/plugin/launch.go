@@ -252,8 +252,8 @@ func (p *Process) over() bool {
 	}
 }
 
-// unavailable is the error where the process says by itself that it has closed what was open: it is on its
-// way out, and the end of the session is on its way here.
+// unavailable is the error where the process has gone, or says by itself that it has closed what was open: it
+// is on its way out then, and the end of the session is on its way here.
 func (p *Process) unavailable() error {
 	timer := time.NewTimer(goneWait)
 	defer timer.Stop()

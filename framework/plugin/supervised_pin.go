@@ -32,16 +32,19 @@ func (d *supervised) Pin(ctx context.Context, version uint64, owner string) (db.
 	if err != nil {
 		return nil, d.failure(in, err)
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	switch {
-	case d.closed:
-		return nil, db.ErrClosed
-	case d.present != in: // it has ended with its process; who renews pins may not have seen it
-		return nil, fmt.Errorf("%w: %s", db.ErrUnavailable, in.process.client.gone())
-	}
 	p := &supervisedPin{d: d, version: version, owner: owner, pin: pin, in: in}
-	d.pins[p] = struct{}{}
+	d.mu.Lock()
+	closed, here := d.closed, d.present == in
+	if !closed && here {
+		d.pins[p] = struct{}{}
+	}
+	d.mu.Unlock()
+	switch {
+	case closed:
+		return nil, db.ErrClosed
+	case !here: // it has ended with its process; who renews pins may not have seen it
+		return nil, in.process.unavailable()
+	}
 	return p, nil
 }
 

@@ -95,14 +95,17 @@ func (s *Supervisor) Open(ctx context.Context, cfg *db.Config) (db.NodeDB, error
 func (s *Supervisor) adopt(d *supervised, in *incarnation, latest latestVersion) error {
 	d.present, d.info, d.latest = in, in.Info(), latest
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	switch {
-	case s.closed:
-		return db.ErrClosed
-	case s.process != in.process: // the database has ended with it
-		return fmt.Errorf("%w: %s", db.ErrUnavailable, in.process.client.gone())
+	closed, here := s.closed, s.process == in.process
+	if !closed && here {
+		s.databases[d] = struct{}{}
 	}
-	s.databases[d] = struct{}{}
+	s.mu.Unlock()
+	switch {
+	case closed:
+		return db.ErrClosed
+	case !here: // the database has ended with its process
+		return in.process.unavailable()
+	}
 	return nil
 }
 
