@@ -31,6 +31,9 @@ var (
 	ErrProtocol = errors.New(ModuleName, 3, "plugin: protocol violation")
 	// ErrPanicked is returned for a call during which the backend panicked. The plugin's log has the stack.
 	ErrPanicked = errors.New(ModuleName, 4, "plugin: backend panicked")
+	// ErrGivenUp is returned, together with db.ErrUnavailable, by what a Supervisor gave up: it will not be
+	// there again, and waiting or asking again is of no use. Opening it anew may be.
+	ErrGivenUp = errors.New(ModuleName, 5, "plugin: given up")
 )
 
 const (

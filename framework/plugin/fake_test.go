@@ -78,7 +78,7 @@ func (f fakeFactory) Name() string { return f.name }
 
 var registerOnce = sync.OnceValue(func() []error { return fakeErrors(true) })
 
-func (f fakeFactory) New(_ context.Context, cfg *db.Config) (db.NodeDB, error) {
+func (f fakeFactory) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 	d := &fakeDB{cfg: *cfg, errs: registerOnce()}
 	if cfg.MaxValueBytes == 0 {
 		d.cfg.MaxKeyBytes, d.cfg.MaxValueBytes = db.DefaultMaxKeyBytes, db.DefaultMaxValueBytes
@@ -89,18 +89,49 @@ func (f fakeFactory) New(_ context.Context, cfg *db.Config) (db.NodeDB, error) {
 		}
 	}
 	cfg.Logger.Warn("opened", "dir", filepath.Base(cfg.Dir))
+	if exists(filepath.Join(cfg.Dir, exitAtOpen)) {
+		os.Exit(9)
+	}
 	time.Sleep(time.Duration(d.settings.OpenMillis) * time.Millisecond)
+	if err := d.openAgain(ctx); err != nil {
+		return nil, err
+	}
 	if d.settings.PanicAtOpen {
 		panic("no mood to open")
 	}
 	return d, nil
 }
 
+// openAgain takes long where the directory has been opened before.
+func (d *fakeDB) openAgain(ctx context.Context) error {
+	if d.settings.OpenAgainMillis == 0 {
+		return nil
+	}
+	mark := filepath.Join(d.cfg.Dir, "opened")
+	if !exists(mark) {
+		return os.WriteFile(mark, nil, 0o600)
+	}
+	d.cfg.Logger.Warn("opening again")
+	select {
+	case <-time.After(time.Duration(d.settings.OpenAgainMillis) * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 type fakeSettings struct {
 	PanicAtOpen bool `json:"panic_at_open"`
 	OpenMillis  int  `json:"open_millis"`
 	CloseMillis int  `json:"close_millis"`
+	// OpenAgainMillis is how long every open of a directory but the first takes.
+	OpenAgainMillis int `json:"open_again_millis"`
+	// Durable has the fake say that it is: it keeps nothing, and so nothing is lost.
+	Durable bool `json:"durable"`
 }
+
+// exitAtOpen is a file in a database's directory that has the process end when it is opened.
+const exitAtOpen = "exit at open"
 
 type fakeDB struct {
 	cfg      db.Config
@@ -159,7 +190,7 @@ func (d *fakeDB) Info() db.Info {
 	return db.Info{
 		Backend: "fake", BackendVersion: "1.2.3", Namespace: d.cfg.Namespace,
 		MaxKeyBytes: d.cfg.MaxKeyBytes, MaxValueBytes: d.cfg.MaxValueBytes, EmbedBytes: db.DefaultEmbedBytes,
-		Capabilities: db.Capabilities{ReadOnly: d.cfg.ReadOnly, WriteLogs: !d.cfg.DiscardWriteLogs, Compact: true},
+		Capabilities: db.Capabilities{Durable: d.settings.Durable, ReadOnly: d.cfg.ReadOnly, WriteLogs: !d.cfg.DiscardWriteLogs, Compact: true},
 	}
 }
 
@@ -465,7 +496,24 @@ func (d *fakeDB) Pins(context.Context) ([]db.PinInfo, error) {
 	return infos, nil
 }
 
-func (d *fakeDB) Prune(_ context.Context, version uint64) error {
+// prunesAtEnd is a version whose prune waits for its context's end, and writes how many pins it then sees to
+// a file.
+const prunesAtEnd = 7
+
+func (d *fakeDB) Prune(ctx context.Context, version uint64) error {
+	if version == prunesAtEnd {
+		d.running.Add(1)
+		defer d.running.Add(-1)
+		<-ctx.Done()
+		pins, _ := d.Pins(ctx)
+		for range 20 { // a pin that is released too early is, sooner or later
+			time.Sleep(10 * time.Millisecond)
+			if now, _ := d.Pins(ctx); len(now) < len(pins) {
+				pins = now
+			}
+		}
+		return os.WriteFile(filepath.Join(d.cfg.Dir, "pins"), fmt.Append(nil, len(pins)), 0o600)
+	}
 	if version != 3 {
 		return db.ErrNotEarliest
 	}

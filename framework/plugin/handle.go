@@ -25,15 +25,17 @@ type handle struct {
 
 	mu     sync.Mutex
 	calls  int
+	pins   int
 	ending bool
 	idle   chan struct{} // closed when ending is set and no call runs
+	free   chan struct{} // closed when, after that, no pin is held
 
 	closeMu sync.Mutex // one goroutine closes at a time
 	closed  bool
 }
 
 func newHandle(ndb db.NodeDB, logger hclog.Logger) *handle {
-	h := &handle{ndb: ndb, info: ndb.Info(), logger: logger, idle: make(chan struct{})}
+	h := &handle{ndb: ndb, info: ndb.Info(), logger: logger, idle: make(chan struct{}), free: make(chan struct{})}
 	h.closing, h.end = context.WithCancel(context.Background())
 	return h
 }
@@ -51,9 +53,8 @@ func (h *handle) call(ctx context.Context, method string, f func(ctx context.Con
 	defer func() {
 		h.mu.Lock()
 		defer h.mu.Unlock()
-		if h.calls--; h.calls == 0 && h.ending {
-			close(h.idle)
-		}
+		h.calls--
+		h.settle()
 	}()
 
 	ctx, cancel := context.WithCancel(ctx)
@@ -68,19 +69,55 @@ func (h *handle) call(ctx context.Context, method string, f func(ctx context.Con
 	return toStatus(err)
 }
 
+// settle tells who waits for the end of calls and pins, under mu, when one has ended.
+func (h *handle) settle() {
+	if !h.ending || h.calls > 0 {
+		return
+	}
+	if !isClosed(h.idle) {
+		close(h.idle)
+	}
+	if h.pins == 0 && !isClosed(h.free) {
+		close(h.free)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
+
+// hold notes that a pin is held, from within the call that made it. The pins of a database that is closed
+// are held until its calls have ended: one of these may be about to prune.
+func (h *handle) hold() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pins++
+}
+
+// release notes that a pin is held no more.
+func (h *handle) release() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.pins--
+	h.settle()
+}
+
 // close ends what runs and closes the database. When ctx ends before, it can be called again.
 func (h *handle) close(ctx context.Context) error {
 	h.mu.Lock()
 	if !h.ending {
 		h.ending = true
 		h.end()
-		if h.calls == 0 {
-			close(h.idle)
-		}
+		h.settle()
 	}
 	h.mu.Unlock()
 	select {
-	case <-h.idle:
+	case <-h.free:
 	case <-ctx.Done():
 		return fmt.Errorf("plugin: waiting for calls to end: %w", ctx.Err())
 	}

@@ -240,6 +240,30 @@ func (p *Process) ending() string {
 	}
 }
 
+// over says that the process, or the session with it, has ended.
+func (p *Process) over() bool {
+	select {
+	case <-p.client.Lost():
+		return true
+	case <-p.child.done:
+		return true
+	default:
+		return false
+	}
+}
+
+// unavailable is the error where the process has gone, or says by itself that it has closed what was open: it
+// is on its way out then, and the end of the session is on its way here.
+func (p *Process) unavailable() error {
+	timer := time.NewTimer(goneWait)
+	defer timer.Stop()
+	select {
+	case <-p.client.Lost():
+	case <-timer.C:
+	}
+	return fmt.Errorf("%w: %s", db.ErrUnavailable, p.client.gone())
+}
+
 // Open opens a database in the process. cfg.Logger is not used: the plugin's messages come with its log.
 // When the process ends, the database's methods return db.ErrUnavailable.
 func (p *Process) Open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {

@@ -138,6 +138,58 @@ func TestPluginKilled(t *testing.T) {
 	}
 }
 
+// TestPinsOutlastCalls ends sessions while a pin is held and something prunes: what has not ended yet must
+// still see the pin, or a version goes that somebody, who will come back for it, has pinned.
+func TestPinsOutlastCalls(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, p *plugin.Process, ndb db.NodeDB){
+		"terminated": func(t *testing.T, p *plugin.Process, _ db.NodeDB) {
+			if err := syscall.Kill(p.PID(), syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			<-p.Done()
+		},
+		"process closed": func(t *testing.T, p *plugin.Process, _ db.NodeDB) {
+			if err := p.Close(testContext(t)); err != nil {
+				t.Error(err)
+			}
+		},
+		"database closed": func(t *testing.T, _ *plugin.Process, ndb db.NodeDB) {
+			if err := ndb.Close(testContext(t)); err != nil {
+				t.Error(err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			ctx := testContext(t)
+			p := launch(t, "fake")
+			dir := t.TempDir()
+			ndb := open(t, p, func(c *db.Config) { c.Dir = dir })
+			if _, err := ndb.Pin(ctx, 5, "me"); err != nil {
+				t.Fatal(err)
+			}
+			var pruning sync.WaitGroup
+			var pruned error
+			pruning.Go(func() { pruned = ndb.Prune(ctx, prunesAtEnd) })
+			eventually(t, "the prune runs", func() bool {
+				size, err := ndb.Size(ctx)
+				return err == nil && size.Live == 1
+			})
+			end(t, p, ndb)
+			pruning.Wait()
+			if pruned == nil && name == "terminated" {
+				t.Error("the call outlived its process")
+			}
+			if pins, err := os.ReadFile(filepath.Join(dir, "pins")); err != nil || string(pins) != "1" {
+				t.Errorf("pins that the prune saw: %q, %v", pins, err)
+			}
+			if !exists(filepath.Join(dir, "closed")) {
+				t.Error("the database was not closed")
+			}
+		})
+	}
+}
+
 func TestPluginExits(t *testing.T) {
 	for version, want := range map[uint64]string{versionExits: "exit status 7", versionSpawned: "exit status 2"} {
 		logged := &log{}

@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
@@ -342,7 +344,11 @@ func commitChunk(ctx context.Context, chunk db.ChunkWriter, payload []byte) erro
 	return chunk.Commit(ctx, commit.Sync)
 }
 
-// Pin pins a version until the stream ends.
+// brokenPinWait is how long a pin whose stream broke is held when the session goes on: a stream that
+// breaks is most likely the first sign of the session's end, which then is only a moment away.
+const brokenPinWait = time.Second
+
+// Pin pins a version until the host closes its side of the stream, or the stream breaks.
 func (s *service) Pin(stream grpc.BidiStreamingServer[pb.PinRequest, pb.Empty]) error {
 	request, err := stream.Recv()
 	if err != nil {
@@ -352,28 +358,34 @@ func (s *service) Pin(stream grpc.BidiStreamingServer[pb.PinRequest, pb.Empty]) 
 	if err != nil {
 		return err
 	}
-	return h.call(stream.Context(), "Pin", func(ctx context.Context) (err error) {
-		pin, err := h.ndb.Pin(ctx, request.Version, request.Owner)
-		if err != nil {
-			return err
+	var pin db.Pin
+	err = h.call(stream.Context(), "Pin", func(ctx context.Context) (err error) {
+		if pin, err = h.ndb.Pin(ctx, request.Version, request.Owner); err == nil {
+			h.hold()
 		}
-		defer func() {
-			releaseCtx, cancel := context.WithTimeout(context.Background(), abortTimeout)
-			defer cancel()
-			if releaseErr := pin.Release(releaseCtx); err == nil {
-				err = releaseErr
-			}
-		}()
-		if err := stream.Send(&pb.Empty{}); err != nil {
-			return err
-		}
-		return awaitRelease(ctx, stream)
+		return err
 	})
+	if err != nil {
+		return err
+	}
+	defer h.release()
+	held := stream.Send(&pb.Empty{})
+	if held == nil {
+		held = awaitRelease(h, stream)
+	}
+	if held != nil {
+		h.outlast()
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), abortTimeout)
+	defer cancel()
+	err = guard(h.logger, "Release", func() error { return pin.Release(ctx) })
+	return toStatus(errors.Join(held, err))
 }
 
-// awaitRelease waits until the host closes its side of a pin's stream, or ctx ends. The goroutine that
-// reads the stream ends with the stream, which ends when its handler has returned.
-func awaitRelease(ctx context.Context, stream grpc.BidiStreamingServer[pb.PinRequest, pb.Empty]) error {
+// awaitRelease waits until the host closes its side of a pin's stream; an error says that the pin ends in
+// another way. The goroutine that reads the stream ends with the stream, which ends when its handler has
+// returned.
+func awaitRelease(h *handle, stream grpc.BidiStreamingServer[pb.PinRequest, pb.Empty]) error {
 	closed := make(chan error, 1)
 	go func() {
 		_, err := stream.Recv()
@@ -381,11 +393,27 @@ func awaitRelease(ctx context.Context, stream grpc.BidiStreamingServer[pb.PinReq
 	}()
 	select {
 	case err := <-closed:
-		if err == nil {
+		switch err {
+		case io.EOF:
+			return nil
+		case nil:
 			return fmt.Errorf("%w: second request in a pin's stream", ErrProtocol)
+		default:
+			return err
 		}
-		return nil // the host has released the pin, or is gone
-	case <-ctx.Done():
-		return ctx.Err()
+	case <-h.closing.Done():
+		return fmt.Errorf("%w while a pin was held", db.ErrClosed)
+	}
+}
+
+// outlast waits for the calls of a database that is being closed, or is about to be: what prunes must not
+// see the pins of a host that has gone released before it has ended itself.
+func (h *handle) outlast() {
+	timer := time.NewTimer(brokenPinWait)
+	defer timer.Stop()
+	select {
+	case <-h.closing.Done():
+		<-h.idle
+	case <-timer.C:
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -83,7 +84,7 @@ func (m *maker) finish(ctx context.Context) ([]checkpointResult, error) {
 	if m.checkpointer == nil {
 		return nil, nil
 	}
-	err := m.checkpointer.Flush(ctx)
+	err := host.Persist(func() error { return m.checkpointer.Flush(ctx) })
 	err = errors.Join(err, m.checkpointer.Close())
 	if err != nil {
 		return nil, fmt.Errorf("making the checkpoints that the configuration asks for: %w", err)

@@ -35,7 +35,7 @@ type importResult struct {
 
 func newImportCommand(e *env) *cobra.Command {
 	var (
-		flags    namespaceFlags
+		flags    = namespaceFlags{restart: true}
 		encoding string
 		asJSON   bool
 	)

@@ -23,6 +23,12 @@ type namespaceFlags struct {
 	config    string
 	namespace string
 	lockWait  time.Duration
+
+	// restart has the command go on where its backend's process dies and can be started again. It is for
+	// commands that can run for as long as their input comes, which may not come again. Of the others, what
+	// is under way ends with the process, which is most of what they do; they say so at once, and are run
+	// again.
+	restart bool
 }
 
 func (f *namespaceFlags) add(cmd *cobra.Command) {
@@ -84,6 +90,7 @@ func (f *namespaceFlags) addLockWait(cmd *cobra.Command) {
 func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, flags *namespaceFlags, mode host.Mode, use func(db.NodeDB) error) (err error) {
 	h := host.New(e.logger())
 	h.LockWait = max(flags.lockWait, time.Nanosecond) // 0 would be the default
+	h.Restart = flags.restart
 	defer func() {
 		// A process that has gone can't be closed either, which is no news.
 		if closeErr := h.Close(ctx); !errors.Is(err, db.ErrUnavailable) {

@@ -24,6 +24,7 @@ func TestOf(t *testing.T) {
 		{fmt.Errorf("around: %w", Errorf(Config, "wrong")), Config},
 		{db.ErrLocked, Unavailable},
 		{fmt.Errorf("around: %w", db.ErrUnavailable), Unavailable},
+		{errors.Join(db.ErrUnavailable, plugin.ErrGivenUp, db.ErrCorrupted), Invalid},
 		{plugin.ErrLaunchFailed, Unavailable},
 		{plugin.ErrChecksum, Config},
 		{db.ErrVersionPruned, NotFound},

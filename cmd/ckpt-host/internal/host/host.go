@@ -1,5 +1,5 @@
 // Package host opens the databases of a configuration: one process for each backend block that is
-// needed, one handle in it for each namespace.
+// needed, under supervision, and one handle in it for each namespace.
 package host
 
 import (
@@ -42,11 +42,15 @@ type Host struct {
 	// LockWait is how long to wait for a database that another process holds; 0 means the default. It is
 	// set before Open.
 	LockWait time.Duration
+	// Restart says that a backend's process that dies is started again, and its databases are opened again
+	// with their pins, unless it dies too often. Without it, everything in it is unavailable from then on. It
+	// is set before Open.
+	Restart bool
 
 	logger hclog.Logger
 
 	mu        sync.Mutex
-	processes map[*config.Backend]*plugin.Process
+	processes map[*config.Backend]*plugin.Supervisor
 	// opened is closed in reverse order.
 	opened []db.NodeDB
 	closed bool
@@ -55,7 +59,7 @@ type Host struct {
 // New returns a host that has nothing open. logger takes its own messages and those of the backends'
 // processes.
 func New(logger hclog.Logger) *Host {
-	return &Host{logger: logger, processes: map[*config.Backend]*plugin.Process{}}
+	return &Host{logger: logger, processes: map[*config.Backend]*plugin.Supervisor{}}
 }
 
 // Open opens the database of a namespace in its backend's process, which it launches where it doesn't
@@ -107,7 +111,7 @@ func prepare(ns *config.Namespace, mode Mode) error {
 }
 
 // process returns the backend's process. The caller holds mu.
-func (h *Host) process(ctx context.Context, backend *config.Backend) (*plugin.Process, error) {
+func (h *Host) process(ctx context.Context, backend *config.Backend) (*plugin.Supervisor, error) {
 	if p, runs := h.processes[backend]; runs {
 		return p, nil
 	}
@@ -121,7 +125,11 @@ func (h *Host) process(ctx context.Context, backend *config.Backend) (*plugin.Pr
 		}
 		launch.Path, launch.Args = path, args
 	}
-	p, err := plugin.Launch(ctx, launch)
+	var restarts plugin.Restarts
+	if !h.Restart {
+		restarts.Max = -1
+	}
+	p, err := plugin.Supervise(ctx, launch, restarts)
 	if err != nil {
 		return nil, err
 	}

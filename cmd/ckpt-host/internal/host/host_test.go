@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"go.uber.org/goleak"
@@ -132,5 +133,79 @@ func TestLaunchFailureNamesTheBackend(t *testing.T) {
 	_, err := h.Open(ctx, cfg.Namespace("a"), Write)
 	if !errors.Is(err, plugin.ErrLaunchFailed) || !strings.Contains(err.Error(), `namespace "a": backend "one" (mine)`) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// kill ends a backend's process by force, and waits until the host has noticed.
+func kill(t *testing.T, h *Host, backend *config.Backend) {
+	t.Helper()
+	s := h.processes[backend]
+	pid := s.PID()
+	process, err := os.FindProcess(pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(10 * time.Second); s.PID() == pid; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the process does not end")
+		}
+	}
+}
+
+func TestRestart(t *testing.T) {
+	ctx := context.Background()
+	for _, restart := range []bool{false, true} {
+		cfg := parse(t)
+		h := New(hclog.NewNullLogger())
+		h.Restart = restart
+		ndb, err := h.Open(ctx, cfg.Namespace("a"), Write)
+		if err != nil {
+			t.Fatal(err)
+		}
+		kill(t, h, cfg.Namespace("a").Backend)
+		asked := 0
+		err = Persist(func() error {
+			asked++
+			_, _, err := ndb.GetLatestVersion(ctx)
+			return err
+		})
+		if gone := errors.Is(err, db.ErrUnavailable) && errors.Is(err, plugin.ErrGivenUp); gone == restart || restart && err != nil || asked != 1 {
+			t.Errorf("restart %v: asked %d times: %v", restart, asked, err)
+		}
+		_, err = h.Open(ctx, cfg.Namespace("b"), Write)
+		if (err == nil) != restart || err != nil && !errors.Is(err, db.ErrUnavailable) {
+			t.Errorf("restart %v: another namespace: %v", restart, err)
+		}
+		if err := h.Close(ctx); (err == nil) != restart || err != nil && !errors.Is(err, db.ErrUnavailable) {
+			t.Errorf("restart %v: close: %v", restart, err)
+		}
+	}
+}
+
+func TestPersist(t *testing.T) {
+	other := errors.New("another")
+	gone := fmt.Errorf("around: %w", db.ErrUnavailable)
+	for name, c := range map[string]struct {
+		answers []error
+		want    error
+		times   int
+	}{
+		"done":           {[]error{nil}, nil, 1},
+		"done at last":   {[]error{gone, gone, nil}, nil, 3},
+		"fails at last":  {[]error{gone, other}, other, 2},
+		"given up":       {[]error{gone, errors.Join(gone, plugin.ErrGivenUp)}, plugin.ErrGivenUp, 2},
+		"never answered": {[]error{gone, gone, gone, gone, gone, gone, gone, gone, gone, gone, nil}, db.ErrUnavailable, 10},
+	} {
+		times := 0
+		err := Persist(func() error {
+			times++
+			return c.answers[times-1]
+		})
+		if !errors.Is(err, c.want) || times != c.times {
+			t.Errorf("%s: %v after %d times", name, err, times)
+		}
 	}
 }

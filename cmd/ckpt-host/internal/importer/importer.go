@@ -9,6 +9,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/ndjson"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -205,10 +206,12 @@ func (im *Importer) apply(ctx context.Context, op ndjson.Operation) error {
 		}
 		tree = im.io
 	}
-	if op.Value == nil {
-		return tree.Remove(ctx, op.Key)
-	}
-	return tree.Insert(ctx, op.Key, op.Value)
+	return host.Persist(func() error { // an error leaves the tree as it was
+		if op.Value == nil {
+			return tree.Remove(ctx, op.Key)
+		}
+		return tree.Insert(ctx, op.Key, op.Value)
+	})
 }
 
 // finish commits and finalizes the present version, where there is one.
@@ -235,24 +238,33 @@ func (im *Importer) finish(ctx context.Context) error {
 	return nil
 }
 
+// commitTree commits a tree of the present version. After an error it is as it was.
+func (im *Importer) commitTree(ctx context.Context, tree *mkvs.Tree) (h hash.Hash, err error) {
+	err = host.Persist(func() error {
+		_, h, err = tree.Commit(ctx, im.namespace, im.current)
+		return err
+	})
+	return h, err
+}
+
 func (im *Importer) commit(ctx context.Context) ([]node.Root, error) {
 	root := func(t node.RootType, h hash.Hash) node.Root {
 		return node.Root{Namespace: im.namespace, Version: im.current, Type: t, Hash: h}
 	}
-	_, h, err := im.state.Commit(ctx, im.namespace, im.current)
+	h, err := im.commitTree(ctx, im.state)
 	if err != nil {
 		return nil, fmt.Errorf("committing the state: %w", err)
 	}
 	roots := []node.Root{root(node.RootTypeState, h)}
 	if im.io != nil {
-		if _, h, err = im.io.Commit(ctx, im.namespace, im.current); err != nil {
+		if h, err = im.commitTree(ctx, im.io); err != nil {
 			return nil, fmt.Errorf("committing the IO root: %w", err)
 		}
 		roots = append(roots, root(node.RootTypeIO, h))
 		im.io.Close()
 		im.io = nil
 	}
-	if err := im.ndb.Finalize(ctx, roots); err != nil {
+	if err := host.Persist(func() error { return im.ndb.Finalize(ctx, roots) }); err != nil {
 		return nil, fmt.Errorf("finalizing: %w", err)
 	}
 	if im.held > im.budget {
