@@ -108,7 +108,9 @@
 //
 //	DB50 Pin keeps a version from being pruned until the pin is released, or its owner's connection or
 //	     process ends. A version below the earliest is refused with ErrVersionPruned, one that is not
-//	     finalized with ErrNotFinalized or ErrVersionNotFound. Pins are seen by Pins and not stored.
+//	     finalized with ErrNotFinalized or ErrVersionNotFound. Pins are seen by Pins and not stored. A
+//	     connection's pins hold until its calls have ended. A database removes no version by itself, so that
+//	     after a restart a host pins anew before it lets any call through.
 //	DB51 Prune removes the earliest version: another is ErrNotEarliest, the latest
 //	     ErrCannotPruneLatestVersion, a pinned one ErrVersionPinned; while a multipart insert is open,
 //	     ErrMultipartInProgress. When it returns the version can't be asked for any more, for good, also
