@@ -34,6 +34,48 @@ func (r *run) prune() bool {
 	return true
 }
 
+// pruneBefore prunes all versions below one, at once; what is pinned among them stands in the way.
+func (r *run) pruneBefore() bool {
+	if !r.any || r.insert != nil {
+		return false
+	}
+	versions := r.versions()
+	below := draw(r, versions, "version")
+	pinned := false
+	for _, v := range versions {
+		pinned = pinned || v < below && r.isPinned(v)
+	}
+	removed, err := r.ndb.PruneBefore(r.ctx, below)
+	if pinned {
+		r.refused("prune below a version with a pin in the way", err, db.ErrVersionPinned)
+		return true
+	}
+	r.must(err)
+	if want := slices.Index(versions, below); removed != uint64(want) {
+		r.Fatalf("PruneBefore(%d) removed %d versions, want %d", below, removed, want)
+	}
+	for r.earliest < below {
+		r.model.prune()
+	}
+	return true
+}
+
+// collect frees the space of what was pruned.
+func (r *run) collect() bool {
+	r.must(r.ndb.CollectGarbage(r.ctx, nil))
+	return true
+}
+
+// check has the database check itself.
+func (r *run) check() bool {
+	report, err := r.ndb.Check(r.ctx, db.CheckOptions{})
+	r.must(err)
+	if !report.OK() {
+		r.Fatalf("the check finds %d nodes that nothing reaches, and %v", report.Unreachable, report.Problems)
+	}
+	return true
+}
+
 // pruneWrongly tries to prune what can't be.
 func (r *run) pruneWrongly() bool {
 	if !r.any {
@@ -47,6 +89,8 @@ func (r *run) pruneWrongly() bool {
 	other := []error{db.ErrNotEarliest, db.ErrMultipartInProgress, db.ErrVersionPinned}
 	r.refused("prune of the latest", r.ndb.Prune(r.ctx, r.latest), append(latest, db.ErrNotEarliest)...)
 	r.refused("prune of a version to come", r.ndb.Prune(r.ctx, r.latest+1), other...)
+	_, err := r.ndb.PruneBefore(r.ctx, r.latest+1)
+	r.refused("prune of everything", err, db.ErrCannotPruneLatestVersion, db.ErrMultipartInProgress, db.ErrVersionPinned)
 	if r.earliest > 0 {
 		r.refused("prune of what was pruned", r.ndb.Prune(r.ctx, r.earliest-1), append(other, db.ErrVersionPruned)...)
 	}

@@ -142,7 +142,9 @@ func (r *run) end() {
 	r.must(r.restorer.AbortRestore(r.ctx))
 	r.openAgain() // what was left of batches goes now at the latest
 	r.lookAtAll()
+	r.check() // with what is due to be freed
 	r.compact()
+	r.check()
 	r.lookAtAll()
 	if r.h.AtEnd == nil {
 		return

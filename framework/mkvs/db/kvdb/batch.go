@@ -96,7 +96,7 @@ func (d *DB) number(version uint64, t node.RootType) (uint16, error) {
 		return 0, fmt.Errorf("%w: version %d has had %d candidates", db.ErrLimitExceeded, version, spineBit)
 	}
 	d.numbers[key] = n + 1
-	d.writing[version]++
+	d.writing[owner{t, node.Address{Version: version, Candidate: n}}] = struct{}{}
 	return n, nil
 }
 
@@ -106,9 +106,7 @@ func (b *batch) finish() {
 	d := b.d
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.writing[b.address.Version]--; d.writing[b.address.Version] == 0 {
-		delete(d.writing, b.address.Version)
-	}
+	delete(d.writing, owner{b.typ, b.address})
 	if key := (slot{b.address.Version, b.typ}); !b.written && d.numbers[key] == b.address.Candidate+1 {
 		d.numbers[key]--
 	}

@@ -195,3 +195,27 @@ func TestCheckBesideWriters(t *testing.T) {
 		}
 	}
 }
+
+// What a batch in progress has written belongs to nothing yet, and is nothing that was forgotten.
+func TestCheckBesideUnfinishedBatch(t *testing.T) {
+	ctx := t.Context()
+	store := newLastingStore(t)
+	store.limits.PreferredBatchBytes = 1000
+	ndb, err := openDB(ctx, store, nil)
+	must(t, err)
+	batch, err := ndb.NewBatch(ctx, emptyRoot(1, node.RootTypeState), 1)
+	must(t, err)
+	rng := rand.New(rand.NewPCG(4, 4))
+	for _, n := range fresh(randomContents(rng, 200), batch.Address()).Stored() {
+		must(t, batch.Put(ctx, n.Position, n.Record()))
+	}
+	m := newModel()
+	smallVersions(t, ctx, ndb, m, 1, 2)
+	if counts, err := kvdb.KindCounts(ctx, ndb); err != nil || counts[0x21] < 3 {
+		t.Fatalf("the batch has written nothing: %v (%v)", counts, err)
+	}
+	checkSound(ctx, t, ndb, m)
+	must(t, batch.Abort(ctx))
+	checkExact(ctx, t, ndb, m)
+	must(t, ndb.Close(ctx))
+}

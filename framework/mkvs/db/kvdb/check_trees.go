@@ -189,11 +189,17 @@ func (c *check) storedBetween(ctx context.Context, typ node.RootType, first, las
 	})
 }
 
-// leftoverNodes are the addresses whose nodes are about to be removed.
+// leftoverNodes are the addresses whose nodes are about to be removed, or belong to a batch that is not
+// committed: what it leaves is removed when it is aborted or the database opened next.
 func (d *DB) leftoverNodes(typ node.RootType) map[node.Address]struct{} {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	left := make(map[node.Address]struct{})
+	for w := range d.writing {
+		if w.typ == typ {
+			left[w.address] = struct{}{}
+		}
+	}
 	for _, ls := range [][]leftover{d.leftovers, d.dropping} {
 		for _, l := range ls {
 			if l.typ == typ {

@@ -220,7 +220,7 @@ func (d *DB) cleanFrom(version uint64, gone []leftover) uint64 {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for w := range d.writing {
-		version = min(version, w)
+		version = min(version, w.address.Version)
 	}
 	for _, l := range slices.Concat(gone, d.leftovers, d.dropping) {
 		version = min(version, l.address.Version)

@@ -58,8 +58,8 @@ type DB struct {
 	numbers map[slot]uint16
 	// versions keeps the records of finalized versions that were asked for last.
 	versions map[uint64]*versionRecord
-	// writing counts the batches in progress by version: they may leave something behind.
-	writing map[uint64]int
+	// writing are the batches in progress: they may leave something behind.
+	writing map[owner]struct{}
 	// leftovers are what is to be removed, dropping what is just being removed, by so many goroutines.
 	leftovers []leftover
 	dropping  []leftover
@@ -86,6 +86,12 @@ type DB struct {
 type slot struct {
 	version uint64
 	typ     node.RootType
+}
+
+// owner is what nodes are stored for: a candidate of a root type.
+type owner struct {
+	typ     node.RootType
+	address node.Address
 }
 
 // cachedVersions is the number of finalized versions whose records are kept in memory.

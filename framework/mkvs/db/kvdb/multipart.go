@@ -119,9 +119,7 @@ func (d *DB) AddMultipartRoot(ctx context.Context, root node.Root, chunks uint64
 	defer func() { // the root is found by its record, not by what is being written
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.writing[root.Version]--; d.writing[root.Version] == 0 {
-			delete(d.writing, root.Version)
-		}
+		delete(d.writing, owner{root.Type, node.Address{Version: root.Version, Candidate: candidate}})
 	}()
 	ir := &insertRoot{
 		typ: root.Type, hash: root.Hash, candidate: candidate, chunks: chunks,

@@ -48,7 +48,7 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 		candidates: make(map[uint64][]*rootRecord),
 		numbers:    make(map[slot]uint16),
 		versions:   make(map[uint64]*versionRecord),
-		writing:    make(map[uint64]int),
+		writing:    make(map[owner]struct{}),
 		pins:       make(map[*pin]struct{}),
 	}
 	d.life, d.stop = context.WithCancel(context.Background())
