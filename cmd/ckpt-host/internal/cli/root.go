@@ -84,6 +84,7 @@ Try it:  ckpt-host quickstart`,
 		newDumpCommand(e),
 		newCheckpointCommand(e),
 		newRestoreCommand(e),
+		newBenchCommand(e),
 		newVersionCommand(e),
 	)
 	return root
