@@ -84,6 +84,7 @@ Try it:  ckpt-host quickstart`,
 		newDumpCommand(e),
 		newCheckpointCommand(e),
 		newRestoreCommand(e),
+		newDBCommand(e),
 		newBenchCommand(e),
 		newVersionCommand(e),
 	)
