@@ -125,14 +125,14 @@ func (e *env) prune(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, ha
 }
 
 func pruneFailed(err error) error {
-	failed := exit.Errorf(exit.Failed, "nothing was removed: %w", err)
+	refused := exit.Errorf(exit.Failed, "nothing was removed: %w", err)
 	switch {
 	case errors.Is(err, db.ErrMultipartInProgress):
-		return failed.WithHint("run the restore that is not finished again, or restore something else in its place")
+		return refused.WithHint("run the restore that is not finished again, or restore something else in its place")
 	case errors.Is(err, db.ErrVersionPinned):
-		return failed.WithHint("wait for whoever reads that version")
-	default:
-		return fmt.Errorf("nothing was removed: %w", err)
+		return refused.WithHint("wait for whoever reads that version")
+	default: // whether it was done before that is not known
+		return fmt.Errorf("pruning: %w", err)
 	}
 }
 
