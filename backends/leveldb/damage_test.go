@@ -1,12 +1,16 @@
 package leveldb_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/syndtr/goleveldb/leveldb/journal"
 
 	"github.com/ckpt-project/ckpt/backends/leveldb"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -190,4 +194,67 @@ func TestManifestDamaged(t *testing.T) {
 	if _, err := leveldb.OpenStore(t.Context(), cfg); !errors.Is(err, db.ErrCorrupted) {
 		t.Errorf("open with a damaged manifest: %v, want %v", err, db.ErrCorrupted)
 	}
+}
+
+// A crash while the engine recovers, or while it goes from one journal to the next, leaves two of them.
+func TestSeveralJournalsAreRead(t *testing.T) {
+	for _, inSecond := range []int{0, batches / 2, batches} {
+		t.Run(fmt.Sprint(inSecond), func(t *testing.T) {
+			cfg := written(t, false)
+			path := only(t, cfg, "*.log")
+			content, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			first, second := splitJournal(t, content, batches-inSecond)
+			if err := os.WriteFile(path, first, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(filepath.Dir(path), "000099.log"), second, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			for _, readOnly := range []bool{true, false, true} {
+				cfg.ReadOnly = readOnly
+				s := open(t, cfg)
+				if n, err := count(t, s); err != nil || n != 10*batches {
+					t.Errorf("read only %t: %d pairs, %v", readOnly, n, err)
+				}
+				closeStore(t, s)
+			}
+		})
+	}
+}
+
+// splitJournal makes two journals of one: the first has so many records.
+func splitJournal(t *testing.T, content []byte, records int) (first, second []byte) {
+	t.Helper()
+	var out [2]bytes.Buffer
+	writers := [2]*journal.Writer{journal.NewWriter(&out[0]), journal.NewWriter(&out[1])}
+	from := journal.NewReader(bytes.NewReader(content), nil, true, true)
+	for i := 0; ; i++ {
+		record, err := from.Next()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		w := writers[0]
+		if i >= records {
+			w = writers[1]
+		}
+		to, err := w.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.Copy(to, record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, w := range writers {
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return out[0].Bytes(), out[1].Bytes()
 }

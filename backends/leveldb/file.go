@@ -52,8 +52,14 @@ func openFiles(dir string, o *opt.Options) (_ *files, err error) {
 	if err := inspect(st); err != nil {
 		return nil, err
 	}
+	var engines storage.Storage = st
+	if o.ReadOnly {
+		if engines, err = merge(st); err != nil {
+			return nil, convert(err)
+		}
+	}
 	defer guard(&err)()
-	engine, err := leveldb.Open(st, o)
+	engine, err := leveldb.Open(engines, o)
 	if err != nil {
 		return nil, convert(err)
 	}

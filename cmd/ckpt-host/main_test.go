@@ -1,14 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
+	"context"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -19,6 +25,8 @@ import (
 	"github.com/ckpt-project/ckpt/backends/leveldb"
 	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
@@ -60,12 +68,18 @@ func params(dir, from, to string) testscript.Params {
 					return err
 				}
 			}
-			return nil
+			old, err := os.ReadFile("../../framework/mkvs/db/kvdb/testdata/format1.txt.gz")
+			if err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(e.WorkDir, "format1.txt.gz"), old, 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"code":    code,
 			"field":   field,
 			"corrupt": corrupt,
+			"flip":    flip,
+			"format1": format1,
 			"dataset": dataset,
 			"mode":    mode,
 			"private": private,
@@ -139,6 +153,58 @@ func corrupt(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	b[len(b)/2] ^= 0x10
 	ts.Check(os.WriteFile(path, b, 0o600))
+}
+
+// flip flips a bit of a text wherever it stands in the files of a directory, which it has to: flip DIR TEXT
+func flip(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: flip DIR TEXT")
+	}
+	text := []byte(args[1])
+	flipped := slices.Clone(text)
+	flipped[len(text)/2] ^= 0x10
+	count := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || !bytes.Contains(b, text) {
+			return err
+		}
+		count += bytes.Count(b, text)
+		return os.WriteFile(path, bytes.ReplaceAll(b, text, flipped), 0o600)
+	}))
+	if count == 0 {
+		ts.Fatalf("%q stands nowhere in %s", text, args[0])
+	}
+}
+
+// format1 makes a bbolt database of format 1 of what the program of that time has written: format1 DIR
+func format1(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: format1 DIR")
+	}
+	packed, err := os.Open(ts.MkAbs("format1.txt.gz"))
+	ts.Check(err)
+	defer packed.Close()
+	unpacked, err := gzip.NewReader(packed)
+	ts.Check(err)
+	text, err := io.ReadAll(unpacked)
+	ts.Check(err)
+	var batch kv.Batch
+	for line := range strings.Lines(string(text)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), " ")
+		k, err := hex.DecodeString(key)
+		ts.Check(err)
+		v, err := hex.DecodeString(value)
+		ts.Check(err)
+		batch.Put(k, v)
+	}
+	store, err := bbolt.OpenStore(context.Background(), &db.Config{Dir: ts.MkAbs(args[0])})
+	ts.Check(err)
+	ts.Check(store.Apply(context.Background(), &batch, true))
+	ts.Check(store.Close())
 }
 
 // dataset writes a data set of the known answers as operations of versions: dataset FILE KIND SEED N

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,31 +13,44 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/ckpt-project/ckpt/conformance/vectors"
 )
 
 // childOf returns the process number of a process's only child.
 func childOf(t *testing.T, parent int) int {
 	t.Helper()
+	children := childrenOf(t, parent)
+	if len(children) != 1 {
+		t.Fatalf("%d children of process %d, want one: %v", len(children), parent, children)
+	}
+	return children[0]
+}
+
+// childrenOf returns the process numbers of a process's children; none where it has ended.
+func childrenOf(t *testing.T, parent int) (children []int) {
+	t.Helper()
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", parent))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var children []string
 	for _, list := range lists {
 		text, err := os.ReadFile(list)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			continue // the thread has ended meanwhile
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		children = append(children, strings.Fields(string(text))...)
+		for _, field := range strings.Fields(string(text)) {
+			child, err := strconv.Atoi(field)
+			if err != nil {
+				t.Fatal(err)
+			}
+			children = append(children, child)
+		}
 	}
-	if len(children) != 1 {
-		t.Fatalf("%d children of process %d, want one: %v", len(children), parent, children)
-	}
-	child, err := strconv.Atoi(children[0])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return child
+	return children
 }
 
 // nextChild waits until a process has another child than the last one, and returns it; 0 when the process
@@ -159,9 +174,218 @@ func TestLockedDatabaseNamesItsHolder(t *testing.T) {
 	if text := p.stderr.String(); !strings.Contains(text, "in use by another process") || !strings.Contains(text, strconv.Itoa(child)) {
 		t.Errorf("stderr does not name process %d: %s", child, text)
 	}
+	for _, command := range [][]string{{"stats"}, {"check"}, {"prune", "--before", "1"}, {"compact"}, {"migrate"}} {
+		args := append([]string{"db", "--config", "ckpt.hcl", "--namespace", "a", "--lock-wait", "1ms"}, command...)
+		runProgram(t, 7, dir, args...)
+	}
 	input.Close()
 	holder.end(t, 0, holder.Wait())
 	if got := latest(t, dir); got != "2" {
 		t.Errorf("the latest version is %s", got)
 	}
+}
+
+// TestKilledUpkeepGoesOn kills the program and the process that keeps the database, at one write after the
+// other, while versions are pruned and while the files are compacted.
+func TestKilledUpkeepGoesOn(t *testing.T) {
+	for namespace, backend := range map[string]string{"a": "bbolt", "b": "leveldb"} {
+		t.Run(backend, func(t *testing.T) {
+			const versions = 60
+			dir := t.TempDir()
+			run := func(want int, args ...string) *program {
+				return runProgram(t, want, dir, append(args, "--config", "ckpt.hcl", "--namespace", namespace)...)
+			}
+			writeOperations(t, filepath.Join(dir, "ops.ndjson"), versions, 3000)
+			run(0, "import", "ops.ndjson")
+			dump := run(0, "dump").stdout.String()
+			earliest := uint64(1)
+			killed := 0
+			for writes := 1; writes <= 6; writes++ {
+				for _, command := range [][]string{{"prune", "--before", fmt.Sprint(9 * writes)}, {"compact"}} {
+					p := newProgram(t, dir, append([]string{"db", "--config", "ckpt.hcl", "--namespace", namespace}, command...)...)
+					if atWrite(t, p, filepath.Join(dir, "state", namespace, "db"), writes, kill) == -1 {
+						killed++
+					}
+					before := earliest
+					earliest = earliestOf(t, run(0, "db", "stats", "--json"))
+					if earliest != before && earliest != uint64(9*writes) {
+						t.Fatalf("the earliest version was %d and is %d, after %v was killed", before, earliest, command)
+					}
+					run(0, "db", "check")
+					if run(0, "dump").stdout.String() != dump {
+						t.Fatalf("not the same entries after %v was killed", command)
+					}
+				}
+			}
+			if killed == 0 {
+				t.Error("nothing was killed")
+			}
+			run(0, "db", "prune", "--before", fmt.Sprint(versions))
+			run(0, "db", "compact")
+			if got := earliestOf(t, run(0, "db", "stats", "--json")); got != versions {
+				t.Errorf("the earliest version is %d", got)
+			}
+			run(0, "db", "check")
+			if run(0, "dump").stdout.String() != dump {
+				t.Error("not the same entries in the end")
+			}
+		})
+	}
+}
+
+// TestInterruptedUpkeep interrupts what frees space and gives it back: it ends in good order, and the same
+// command does the rest.
+func TestInterruptedUpkeep(t *testing.T) {
+	dir := t.TempDir()
+	writeOperations(t, filepath.Join(dir, "ops.ndjson"), 60, 3000)
+	runProgram(t, 0, dir, "import", "--config", "ckpt.hcl", "--namespace", "a", "ops.ndjson")
+	for _, command := range [][]string{{"prune", "--before", "50"}, {"compact"}} {
+		args := append([]string{"db", "--config", "ckpt.hcl", "--namespace", "a"}, command...)
+		p := newProgram(t, dir, args...)
+		switch code := atWrite(t, p, filepath.Join(dir, "state", "a", "db"), 1, interrupt); {
+		case code == 130 && strings.Contains(p.stderr.String(), "interrupted"), code == 0:
+		default:
+			t.Errorf("%v: exit code %d: %s", command, code, p.stderr.String())
+		}
+		runProgram(t, 0, dir, "db", "check", "--config", "ckpt.hcl", "--namespace", "a")
+		runProgram(t, 0, dir, args...)
+	}
+	if got := earliestOf(t, runProgram(t, 0, dir, "db", "stats", "--config", "ckpt.hcl", "--namespace", "a", "--json")); got != 50 {
+		t.Errorf("the earliest version is %d", got)
+	}
+}
+
+// TestUnfinishedRestoreIsInTheWay kills a restore on top of older versions, and looks at what is said of it.
+func TestUnfinishedRestoreIsInTheWay(t *testing.T) {
+	dir := t.TempDir()
+	run := func(want int, args ...string) *program {
+		return runProgram(t, want, dir, append(args, "--config", "ckpt.hcl")...)
+	}
+	writeOperations(t, filepath.Join(dir, "ops.ndjson"), 6, 3000)
+	run(0, "import", "--namespace", "a", "ops.ndjson")
+	run(0, "checkpoint", "create", "--namespace", "a", "--chunk-size", "2KiB")
+	writeOperations(t, filepath.Join(dir, "older.ndjson"), 3, 30)
+	run(0, "import", "--namespace", "b", "older.ndjson")
+	restore := []string{"restore", "--namespace", "b", "--from", "state/a/checkpoints", "--trust-source"}
+
+	for writes := 12; ; writes *= 2 { // until some of it is there
+		p := newProgram(t, dir, append(restore, "--config", "ckpt.hcl")...)
+		if code := atWrite(t, p, filepath.Join(dir, "state", "b", "db"), writes, kill); code != -1 {
+			t.Fatalf("the restore ended with exit code %d: %s", code, p.stderr.String())
+		}
+		stats := run(0, "db", "stats", "--namespace", "b").stdout.String()
+		if strings.Contains(stats, "unfinished restore  version 6, state root: ") {
+			break
+		}
+	}
+	run(0, "db", "check", "--namespace", "b")
+	dry := run(0, "db", "prune", "--namespace", "b", "--before", "2", "--dry-run").stdout.String()
+	if !strings.Contains(dry, "would remove 1 version of") || !strings.Contains(dry, "in the way: a restore of version 6 is not finished") {
+		t.Errorf("dry run: %s", dry)
+	}
+	refused := run(1, "db", "prune", "--namespace", "b", "--before", "2").stderr.String()
+	if !strings.Contains(refused, "nothing was removed") || !strings.Contains(refused, "run the restore that is not finished again") {
+		t.Errorf("refused with: %s", refused)
+	}
+	run(0, restore...)
+	run(0, "db", "prune", "--namespace", "b", "--before", "6")
+	run(0, "db", "check", "--namespace", "b")
+	if run(0, "dump", "--namespace", "a").stdout.String() != run(0, "dump", "--namespace", "b").stdout.String() {
+		t.Error("not the same entries in the end")
+	}
+}
+
+// writeOperations writes a file of so many operations for so many versions from 1 on.
+func writeOperations(t *testing.T, path string, versions, operations uint64) {
+	t.Helper()
+	var text strings.Builder
+	set := vectors.DataSet{Kind: "uniform", Seed: 1, N: operations}
+	for i := range operations {
+		key, value := set.Entry(i)
+		text.WriteString(line(1+i*versions/operations, string(key), string(value)))
+	}
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func earliestOf(t *testing.T, stats *program) uint64 {
+	t.Helper()
+	var result struct{ Earliest uint64 }
+	if err := json.Unmarshal(stats.stdout.Bytes(), &result); err != nil {
+		t.Fatal(err)
+	}
+	return result.Earliest
+}
+
+// atWrite runs a program, strikes when the files in dir have changed so many times, and returns the exit
+// code, -1 where it was killed. A program that ends before that has to have succeeded.
+func atWrite(t *testing.T, p *program, dir string, writes int, strike func(t *testing.T, host int)) int {
+	t.Helper()
+	before := stateOf(t, dir)
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- p.Wait() }()
+	tick := time.NewTicker(200 * time.Microsecond)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-ended:
+			p.end(t, 0, err)
+			return 0
+		case <-tick.C:
+		}
+		now := stateOf(t, dir)
+		if now == before {
+			continue
+		}
+		if before, writes = now, writes-1; writes == 0 {
+			strike(t, p.Process.Pid)
+			break
+		}
+	}
+	<-ended
+	return p.ProcessState.ExitCode()
+}
+
+// kill kills a host and the processes of its backends.
+func kill(t *testing.T, host int) {
+	t.Helper()
+	for _, pid := range append([]int{host}, childrenOf(t, host)...) {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// interrupt is Ctrl-C.
+func interrupt(t *testing.T, host int) {
+	t.Helper()
+	if err := syscall.Kill(host, syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// stateOf tells files and their changes apart.
+func stateOf(t *testing.T, dir string) string {
+	t.Helper()
+	var state strings.Builder
+	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if info, err := entry.Info(); err == nil && entry.Type().IsRegular() {
+			fmt.Fprintln(&state, path, info.Size(), info.ModTime().UnixNano())
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return state.String()
 }

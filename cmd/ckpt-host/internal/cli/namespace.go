@@ -172,29 +172,17 @@ func (f *rootFlags) find(ctx context.Context, ndb db.NodeDB, ns *config.Namespac
 	if err != nil {
 		return node.Root{}, err
 	}
-	have, err := versionsOf(ctx, ndb)
+	have, err := someVersions(ctx, ndb, ns)
 	if err != nil {
 		return node.Root{}, err
-	}
-	if !have.any {
-		err := exit.Errorf(exit.NotFound, "namespace %q has no version yet", ns.Name)
-		if !ndb.Info().Capabilities.Durable {
-			return node.Root{}, err.WithHint("the %s backend keeps nothing from one command to the next", ns.Backend.PluginName())
-		}
-		return node.Root{}, err.WithHint("fill it with 'ckpt-host import' or 'ckpt-host restore'")
 	}
 	version := have.latest
 	if f.hasVersion() {
 		version = f.version
 	}
-	roots, err := ndb.GetRootsForVersion(ctx, version)
-	switch {
-	case version > have.latest || err == nil && len(roots) == 0:
-		return node.Root{}, versionNotThere(ns, have, version, "was never finalized here")
-	case errors.Is(err, db.ErrVersionPruned):
-		return node.Root{}, versionNotThere(ns, have, version, "was pruned, or is from before a restore")
-	case err != nil:
-		return node.Root{}, fmt.Errorf("asking for the roots of version %d: %w", version, err)
+	roots, err := rootsOf(ctx, ndb, ns, have, version)
+	if err != nil {
+		return node.Root{}, err
 	}
 	types := map[node.RootType]bool{}
 	for _, root := range roots {
@@ -205,6 +193,33 @@ func (f *rootFlags) find(ctx context.Context, ndb db.NodeDB, ns *config.Namespac
 	}
 	return node.Root{}, exit.Errorf(exit.NotFound, "version %d of namespace %q has no %s root, only %s",
 		version, ns.Name, rootType, joinTypes(types))
+}
+
+// someVersions asks for the versions of a database that has to have some.
+func someVersions(ctx context.Context, ndb db.NodeDB, ns *config.Namespace) (versions, error) {
+	have, err := versionsOf(ctx, ndb)
+	if err != nil || have.any {
+		return have, err
+	}
+	none := exit.Errorf(exit.NotFound, "namespace %q has no version yet", ns.Name)
+	if !ndb.Info().Capabilities.Durable {
+		return have, none.WithHint("the %s backend keeps nothing from one command to the next", ns.Backend.PluginName())
+	}
+	return have, none.WithHint("fill it with 'ckpt-host import' or 'ckpt-host restore'")
+}
+
+// rootsOf returns the finalized roots of a version that has to be there.
+func rootsOf(ctx context.Context, ndb db.NodeDB, ns *config.Namespace, have versions, version uint64) ([]node.Root, error) {
+	roots, err := ndb.GetRootsForVersion(ctx, version)
+	switch {
+	case version > have.latest || err == nil && len(roots) == 0:
+		return nil, versionNotThere(ns, have, version, "was never finalized here")
+	case errors.Is(err, db.ErrVersionPruned):
+		return nil, versionNotThere(ns, have, version, "was pruned, or is older than the first one here was")
+	case err != nil:
+		return nil, fmt.Errorf("asking for the roots of version %d: %w", version, err)
+	}
+	return roots, nil
 }
 
 func versionNotThere(ns *config.Namespace, have versions, version uint64, why string) error {

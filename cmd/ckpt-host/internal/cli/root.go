@@ -84,6 +84,8 @@ Try it:  ckpt-host quickstart`,
 		newDumpCommand(e),
 		newCheckpointCommand(e),
 		newRestoreCommand(e),
+		newDBCommand(e),
+		newBenchCommand(e),
 		newVersionCommand(e),
 	)
 	return root

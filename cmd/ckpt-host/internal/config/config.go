@@ -24,6 +24,12 @@ const (
 	MaxThreads = 1024
 	// MaxValueBytes bounds limits.value_bytes: a value is held in memory as a whole, several times.
 	MaxValueBytes = 1 << 30
+	// MinGarbageRate and MaxGarbageRate bound garbage_rate, where it is not 0: less is a number that lacks
+	// its unit.
+	MinGarbageRate = 64 << 10
+	MaxGarbageRate = 1 << 40
+	// MaxMemoryBytes bounds memory_bytes.
+	MaxMemoryBytes = 1 << 30
 
 	// maxFileBytes bounds the configuration file.
 	maxFileBytes = 1 << 20
@@ -88,6 +94,9 @@ type Namespace struct {
 	ValueBytes int
 	// WriteLogs says that the changes of each version are kept.
 	WriteLogs bool
+	// GarbageRate and MemoryBytes are db.Config's.
+	GarbageRate int64
+	MemoryBytes int64
 
 	// Dir is the directory with all its files.
 	Dir string
@@ -107,6 +116,8 @@ func (n *Namespace) DatabaseConfig() *db.Config {
 		MaxKeyBytes:      n.KeyBytes,
 		MaxValueBytes:    n.ValueBytes,
 		DiscardWriteLogs: !n.WriteLogs,
+		GarbageRate:      n.GarbageRate,
+		MemoryBytes:      n.MemoryBytes,
 		Settings:         n.Backend.Settings,
 	}
 }

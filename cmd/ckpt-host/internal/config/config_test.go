@@ -43,6 +43,7 @@ func TestLeast(t *testing.T) {
 		Namespaces: []*Namespace{{
 			Name: "demo", ID: testNamespace(0), Backend: backend,
 			KeyBytes: db.DefaultMaxKeyBytes, ValueBytes: db.DefaultMaxValueBytes, WriteLogs: true,
+			GarbageRate: db.DefaultGarbageRate, MemoryBytes: db.DefaultMemoryBytes,
 			Dir: "/etc/ckpt/state/demo",
 		}},
 	}
@@ -87,6 +88,8 @@ namespace "one" {
   id         = "8000000000000000000000000000000000000000000000000000000000000001"
   backend    = "a"
   write_logs = false
+  garbage_rate = "16 MiB"
+  memory_bytes = 1048576
   checkpoints {
     interval   = 10
     keep       = 3
@@ -102,6 +105,7 @@ namespace "one" {
 namespace "two" {
   id      = "8000000000000000000000000000000000000000000000000000000000000001"
   backend = "a"
+  garbage_rate = 0
   checkpoints {
     interval   = 1
     chunk_size = 0
@@ -128,12 +132,14 @@ namespace "two" {
 				Name: "one", ID: testNamespace(1), Backend: backend,
 				Checkpoints: &Checkpoints{Interval: 10, Keep: 3, ChunkSize: 64 << 10, Threads: 4},
 				KeyBytes:    64, ValueBytes: 1 << 20,
+				GarbageRate: 16 << 20, MemoryBytes: 1 << 20,
 				Dir: "/var/lib/ckpt/one",
 			},
 			{
 				Name: "two", ID: testNamespace(1), Backend: backend,
 				Checkpoints: &Checkpoints{Interval: 1, Keep: DefaultKeep, ChunkSize: 0},
 				KeyBytes:    db.DefaultMaxKeyBytes, ValueBytes: db.DefaultMaxValueBytes, WriteLogs: true,
+				GarbageRate: -1, MemoryBytes: db.DefaultMemoryBytes,
 				Dir: "/var/lib/ckpt/two",
 			},
 		},
@@ -144,7 +150,7 @@ namespace "two" {
 	got := cfg.Namespaces[0].DatabaseConfig()
 	wantDB := &db.Config{
 		Dir: "/var/lib/ckpt/one/db", Namespace: testNamespace(1), MaxKeyBytes: 64, MaxValueBytes: 1 << 20,
-		DiscardWriteLogs: true, Settings: backend.Settings,
+		DiscardWriteLogs: true, GarbageRate: 16 << 20, MemoryBytes: 1 << 20, Settings: backend.Settings,
 	}
 	if diff := cmp.Diff(wantDB, got); diff != "" {
 		t.Error(diff)

@@ -45,6 +45,8 @@ type namespaceBlock struct {
 	ID          *hcl.Attribute    `hcl:"id,optional"`
 	Backend     *hcl.Attribute    `hcl:"backend,optional"`
 	WriteLogs   *bool             `hcl:"write_logs,optional"`
+	GarbageRate *hcl.Attribute    `hcl:"garbage_rate,optional"`
+	MemoryBytes *hcl.Attribute    `hcl:"memory_bytes,optional"`
 	Checkpoints *checkpointsBlock `hcl:"checkpoints,block"`
 	Limits      *limitsBlock      `hcl:"limits,block"`
 }

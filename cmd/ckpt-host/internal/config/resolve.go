@@ -197,6 +197,9 @@ func (r *resolver) namespace(b *namespaceBlock, backends map[string]*Backend, da
 		ValueBytes: db.DefaultMaxValueBytes,
 		WriteLogs:  b.WriteLogs == nil || *b.WriteLogs,
 		Dir:        filepath.Join(dataDir, b.Name),
+
+		GarbageRate: r.rate(b.GarbageRate, db.DefaultGarbageRate),
+		MemoryBytes: int64(r.size(b.MemoryBytes, db.DefaultMemoryBytes, db.MinMemoryBytes, MaxMemoryBytes)),
 	}
 	r.require(b.ID, "id", b.DefRange)
 	r.require(b.Backend, "backend", b.DefRange)

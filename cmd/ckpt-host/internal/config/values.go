@@ -75,6 +75,19 @@ func (r *resolver) size(a *hcl.Attribute, absent, low, high uint64) uint64 {
 	return n
 }
 
+// rate evaluates an attribute that has to be a number of bytes a second. 0, for no work, is -1 in the
+// configuration of a database.
+func (r *resolver) rate(a *hcl.Attribute, absent int64) int64 {
+	n := r.size(a, uint64(absent), 0, MaxGarbageRate)
+	switch {
+	case n == 0:
+		return -1
+	case n < MinGarbageRate:
+		r.fail(a.Expr.Range(), "Bad value", "%s is a number of bytes a second: 0 for none, otherwise at least %d, or a text like \"64MiB\".", a.Name, MinGarbageRate)
+	}
+	return int64(min(n, MaxGarbageRate))
+}
+
 // asNumber returns v where it is a whole number that is not negative.
 func asNumber(v cty.Value) (uint64, bool) {
 	if v.IsNull() || v.Type() != cty.Number {

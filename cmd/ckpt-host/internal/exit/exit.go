@@ -82,6 +82,8 @@ var identities = []struct {
 	{plugin.ErrChecksum, Config, ""},
 	{plugin.ErrLaunchFailed, Unavailable, ""},
 	{db.ErrBadSettings, Config, ""},
+	{db.ErrBadNamespace, Config, "the id in the configuration is not the one that the database was made with"},
+	{db.ErrForeign, Config, "nothing was changed there; name another data_dir or backend in the configuration"},
 	{checkpoint.ErrCheckpointNotFound, NotFound, ""},
 	{checkpoint.ErrChunkNotFound, NotFound, ""},
 	{db.ErrVersionPruned, NotFound, ""},

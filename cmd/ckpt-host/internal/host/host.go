@@ -34,6 +34,10 @@ const (
 	Read Mode = iota
 	// Write makes the database where there is none.
 	Write
+	// Change changes the database that is there.
+	Change
+	// Migrate is Change, and brings a database of an older format to the present one first.
+	Migrate
 )
 
 // Host holds the processes of backends, and the databases open in them. It may be used by several
@@ -81,7 +85,7 @@ func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.No
 		return fail(err)
 	}
 	cfg := ns.DatabaseConfig()
-	cfg.ReadOnly, cfg.LockWait = mode == Read, h.LockWait
+	cfg.ReadOnly, cfg.Migrate, cfg.LockWait = mode == Read, mode == Migrate, h.LockWait
 	ndb, err := process.Open(ctx, cfg)
 	if err != nil {
 		return fail(err)
@@ -90,7 +94,7 @@ func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.No
 	return ndb, nil
 }
 
-// prepare makes the namespace's directory, or sees that there is one to read from.
+// prepare makes the namespace's directory, or sees that there is a database in it.
 func prepare(ns *config.Namespace, mode Mode) error {
 	if mode == Write {
 		if err := os.MkdirAll(ns.Dir, 0o700); err != nil {

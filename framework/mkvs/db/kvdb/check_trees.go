@@ -340,8 +340,10 @@ func (c *check) logs(ctx context.Context, version uint64, r *rootRecord) (err er
 		parts uint32
 		what  string
 	}{{kindWriteLog, r.logParts, "write log"}, {kindGarbage, r.garbageParts, "garbage list"}} {
-		if list.kind == kindGarbage && c.state.any && version <= c.state.applied {
-			continue // it was applied
+		if list.kind == kindGarbage && c.state.any && version <= c.state.earliest {
+			// It was applied, in part or whole: the collection may have been broken off. Where a part is missing
+			// that was not, what it names is found to be unreachable.
+			continue
 		}
 		for i := range list.parts {
 			value, err := getOrNil(s, partKey(list.kind, r.typ, a, i))
