@@ -206,7 +206,7 @@ func TestCheckBesideUnfinishedBatch(t *testing.T) {
 	batch, err := ndb.NewBatch(ctx, emptyRoot(1, node.RootTypeState), 1)
 	must(t, err)
 	rng := rand.New(rand.NewPCG(4, 4))
-	for _, n := range fresh(randomContents(rng, 200), batch.Address()).Stored() {
+	for _, n := range fresh(randomContents(rng, 3000), batch.Address()).Stored() {
 		must(t, batch.Put(ctx, n.Position, n.Record()))
 	}
 	m := newModel()
