@@ -225,6 +225,20 @@ func TestSeveralJournalsAreRead(t *testing.T) {
 	}
 }
 
+// What was in the journal when the store was opened is there once after it was compacted.
+func TestCompactAfterOpening(t *testing.T) {
+	cfg := written(t, false)
+	s := open(t, cfg)
+	if err := s.Compact(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	only(t, cfg, "*.ldb")
+	if n, err := count(t, s); err != nil || n != 10*batches {
+		t.Errorf("%d pairs, %v", n, err)
+	}
+	closeStore(t, s)
+}
+
 // splitJournal makes two journals of one: the first has so many records.
 func splitJournal(t *testing.T, content []byte, records int) (first, second []byte) {
 	t.Helper()

@@ -3,6 +3,7 @@ package leveldb
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,12 +59,42 @@ func openFiles(dir string, o *opt.Options) (_ *files, err error) {
 			return nil, convert(err)
 		}
 	}
+	recovers, err := hasRecords(st)
+	if err != nil {
+		return nil, convert(err)
+	}
 	defer guard(&err)()
 	engine, err := leveldb.Open(engines, o)
+	if err == nil && recovers && !o.ReadOnly {
+		// The tables that the engine makes of journals when it opens it counts twice, and so would not remove
+		// them while it is open. Opened again, it makes none.
+		if err = engine.Close(); err == nil {
+			engine, err = leveldb.Open(engines, o)
+		}
+	}
 	if err != nil {
 		return nil, convert(err)
 	}
 	return &files{st, engine}, nil
+}
+
+// hasRecords says whether there is anything in the journals.
+func hasRecords(st storage.Storage) (bool, error) {
+	fds, err := st.List(storage.TypeJournal)
+	if err != nil {
+		return false, err
+	}
+	for _, fd := range fds {
+		file, err := st.Open(fd)
+		if err != nil {
+			return false, err
+		}
+		n, err := file.Seek(0, io.SeekEnd)
+		if err = errors.Join(err, file.Close()); err != nil || n > 0 {
+			return n > 0, err
+		}
+	}
+	return false, nil
 }
 
 // close waits for the engine's goroutines and gives up its lock.
