@@ -35,11 +35,13 @@
 //
 // # Pruning
 //
-// Prune advances the earliest version, safely, and nothing else. The entries that this frees stand on
-// the garbage lists, which are applied many versions at a time: a block's dead slots are kept in a
-// bitmap, and it is written again, under its key, when half of it is dead. A version whose state shares
-// nothing with those before it (it was restored, or began with an empty tree) has no need of a list:
-// once the earliest version reaches it, everything below is dropped unread.
+// Prune and PruneBefore advance the earliest version, safely, and nothing else. The entries that this frees
+// stand on the garbage lists, which are applied in rounds of many versions, as far as memory allows: by a
+// goroutine of the database's own (background.go), or by whoever asks for it (collect.go). A block's dead
+// slots are kept in a bitmap, and it is written again, under its key, when half of it is dead. Each round
+// ends with the version up to which lists are applied, and can be done again. A version whose state shares
+// nothing with those before it (it was restored, or began with an empty tree) has no need of a list: once the
+// earliest version reaches it, everything below is dropped unread.
 //
 // # Locks
 //
