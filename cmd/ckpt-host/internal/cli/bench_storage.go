@@ -48,8 +48,9 @@ func newBenchStorageCommand(e *env) *cobra.Command {
   steady   1,000 updates a version, with the earliest pruned, so that --keep versions are kept
   prune    tiny versions pruned one by one, with 100 kept and with --many-versions
 
-The databases are in a new directory, which is removed at the end. With a million entries they take up to
-a gigabyte at a time, and the whole takes some minutes; give --backend, --data or fewer --entries for less.
+The databases are in a new directory, which is removed at the end. A million entries need up to a gigabyte
+of space and a gigabyte and a half of memory, and the whole takes some minutes; give --backend, --data or
+fewer --entries for less.
 Let nothing else run meanwhile.`,
 		Example: `  ckpt-host bench storage
   ckpt-host bench storage --backend bbolt --data uniform --entries 100000 --dir /mnt/disk --json`,
