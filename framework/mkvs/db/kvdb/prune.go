@@ -72,6 +72,7 @@ func (d *DB) prune(ctx context.Context, below func(state) (uint64, error)) (remo
 	if err != nil {
 		return 0, err
 	}
+	from := s.earliest
 	s.earliest = next
 	var b kv.Batch
 	b.Put(stateKey, s.encode())
@@ -81,12 +82,24 @@ func (d *DB) prune(ctx context.Context, below func(state) (uint64, error)) (remo
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = s
+	d.forgetVersions(from, next)
+	return removed, nil
+}
+
+// forgetVersions drops what is kept in memory of the versions from one up to, not including, another. The caller
+// holds mu.
+func (d *DB) forgetVersions(from, next uint64) {
+	if next-from <= uint64(len(d.versions)) { // most often it is one of thousands
+		for version := from; version < next; version++ {
+			delete(d.versions, version)
+		}
+		return
+	}
 	for version := range d.versions {
 		if version < next {
 			delete(d.versions, version)
 		}
 	}
-	return removed, nil
 }
 
 // mayPrune refuses what can't be pruned, and keeps others from pinning what can. It returns the version
