@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/ckpt-project/ckpt/backends/leveldb"
+	"github.com/ckpt-project/ckpt/conformance/crash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/kvtest"
 )
 
@@ -13,6 +14,11 @@ var storeHarness = kvtest.Harness{
 	Lingering: []string{"github.com/syndtr/goleveldb/leveldb.(*DB).mpoolDrain"},
 }
 
-func TestMain(m *testing.M) { kvtest.Main(m, storeHarness) }
+func TestMain(m *testing.M) {
+	if crash.Serve(leveldb.New()) {
+		return
+	}
+	kvtest.Main(m, storeHarness)
+}
 
 func TestStore(t *testing.T) { kvtest.Run(t, storeHarness) }

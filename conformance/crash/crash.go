@@ -1,0 +1,110 @@
+// Package crash proves that a database survives crashes. A process (the test's own binary, started again)
+// lives through a random history: trees are committed, several candidates a version and several at once,
+// finalized and pruned, versions are pinned, checkpoints restored in chunks, files compacted, databases
+// closed and opened. Again and again it is killed. Then the database is opened in another process, read as
+// a whole, and held against a model: what was acknowledged is there and whole, each operation in flight has
+// been done wholly or not at all, no pin is left, Check finds nothing damaged and nothing that nothing
+// reaches. Then the history goes on with the same database.
+//
+//	func TestMain(m *testing.M) {
+//		if crash.Serve(mybackend.New()) {
+//			return
+//		}
+//		os.Exit(m.Run())
+//	}
+//
+//	func TestKills(t *testing.T) { crash.Kills(t, crash.Harness{Factory: mybackend.New()}) }
+//
+// PowerLoss does the same on a file system of its own (package lossyfs) that loses what was not synced.
+//
+// The seed chooses the histories and, for a loss of power, its moments and what is lost. Operations that are
+// done at once, and kills, which come by the clock, make two runs with one seed differ.
+package crash
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"github.com/ckpt-project/ckpt/conformance"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+)
+
+// crashesPerHistory is how many crashes one database lives through.
+const crashesPerHistory = 12
+
+// Harness says which databases are to be proved.
+type Harness struct {
+	// Factory opens them, in a child that Serve makes of the test's binary.
+	Factory db.Factory
+	// Remote opens and crashes them instead of Factory, where they live in processes of their own anyway. It
+	// can't be used for PowerLoss.
+	Remote *conformance.Harness
+	// Settings are the backend's own.
+	Settings []byte
+	// Crashes is how many there are at least, where the environment does not say; 0 means 48.
+	Crashes int
+}
+
+// The environment says how much is done: at least so many crashes, in histories numbered from a seed on.
+const (
+	crashesEnv = "CKPT_CRASHES"
+	seedEnv    = "CKPT_CRASH_SEED"
+)
+
+// Kills kills the processes of databases.
+func Kills(t *testing.T, h Harness) {
+	newHost := func() (host, error) { return startChild(h.Factory.Name()) }
+	if h.Remote != nil {
+		newHost = func() (host, error) { return newRemote(h.Remote), nil }
+	}
+	n, seed := amount(t, h)
+	c := &counts{inFlight: map[kind]int{}}
+	for ; c.crashes < n; seed++ {
+		dir := filepath.Join(t.TempDir(), strconv.FormatUint(seed, 10))
+		m := newKilling(filepath.Join(dir, "db"), newHost)
+		live(t, m, h, seed, c)
+		if err := os.RemoveAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Log(c)
+}
+
+func amount(t *testing.T, h Harness) (crashes int, seed uint64) {
+	crashes, seed = cmp.Or(h.Crashes, 48), 1
+	var err error
+	if s := os.Getenv(crashesEnv); s != "" {
+		if crashes, err = strconv.Atoi(s); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := os.Getenv(seedEnv); s != "" {
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return crashes, seed
+}
+
+// live goes through one history.
+func live(t *testing.T, m machine, h Harness, seed uint64, c *counts) {
+	t.Helper()
+	r := newRun(m, h.Settings, seed, c)
+	err := r.history(context.WithoutCancel(t.Context()), crashesPerHistory)
+	if err == nil {
+		return
+	}
+	if r.host != nil {
+		r.host.kill()
+		_ = r.host.end()
+	}
+	if v := (*Violation)(nil); errors.As(err, &v) {
+		t.Fatalf("seed %d, after %d crashes: %v", seed, c.crashes, v)
+	}
+	t.Fatal(err)
+}
