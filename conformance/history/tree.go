@@ -2,7 +2,6 @@ package history
 
 import (
 	"bytes"
-	"errors"
 	"maps"
 	"slices"
 
@@ -311,9 +310,4 @@ func compareLogs(got, want writelog.WriteLog) string {
 		}
 	}
 	return ""
-}
-
-// isOneOf says whether an error is one of several.
-func isOneOf(err error, of ...error) bool {
-	return slices.ContainsFunc(of, func(e error) bool { return errors.Is(err, e) })
 }
