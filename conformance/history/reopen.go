@@ -151,9 +151,7 @@ func (r *run) end() {
 	}
 	reached := make(map[node.RootType][]db.Entry)
 	for _, t := range r.all() {
-		for _, e := range t.top.Entries() {
-			reached[t.Type] = append(reached[t.Type], e)
-		}
+		reached[t.Type] = append(reached[t.Type], t.top.Entries()...)
 	}
 	r.must(r.h.AtEnd(r.ctx, r.ndb, reached))
 }
