@@ -1,0 +1,89 @@
+package lossyfs
+
+import (
+	"math/rand/v2"
+	"sync"
+)
+
+// FS is a file system in memory. Its methods may be called by any goroutine.
+type FS struct {
+	mu         sync.Mutex
+	root       *inode
+	inodes     map[uint64]*inode
+	next       uint64
+	ignoreSync bool
+	// off says that the power is off: nothing is done any more.
+	off bool
+	// changes counts; at the one numbered cutAt (0: never), the power goes off and cut is called.
+	changes, cutAt uint64
+	cut            func()
+}
+
+// New returns an empty file system.
+func New() *FS {
+	root := &inode{id: rootID, dir: true, mode: 0o700, names: map[string]*inode{}, safeNames: map[string]*inode{}}
+	return &FS{root: root, inodes: map[uint64]*inode{rootID: root}, next: rootID}
+}
+
+// SetIgnoreSync says whether syncs do nothing, and say that they have.
+func (f *FS) SetIgnoreSync(ignore bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.ignoreSync = ignore
+}
+
+// Changes counts the writes, truncations, syncs and changes of names so far.
+func (f *FS) Changes() uint64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.changes
+}
+
+// CutAfter lets the power go off in the n-th change from now on, which may be done in part: every operation
+// fails from then on. cut is called, in a goroutine of the file system, which it must not use.
+func (f *FS) CutAfter(n uint64, cut func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cutAt, f.cut = f.changes+n, cut
+}
+
+// Cut lets the power go off now.
+func (f *FS) Cut() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.off = true
+}
+
+// Off says whether the power is off.
+func (f *FS) Off() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.off
+}
+
+// AfterLoss returns what a machine finds when it comes up again. All of that is safe.
+func (f *FS) AfterLoss(rng *rand.Rand) *FS {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s := survivor{rng: rng, loss: loss(rng.IntN(int(losses))), made: map[*inode]*inode{}}
+	root := s.of(f.root)
+	g := &FS{root: root, inodes: make(map[uint64]*inode, len(s.made)), next: s.next, ignoreSync: f.ignoreSync}
+	for _, n := range s.made {
+		g.inodes[n.id] = n
+	}
+	return g
+}
+
+// change counts a change, and says whether it is to be done; once the power has gone off, none is. The
+// last one is done, without being safe or anybody hearing of it. Its caller holds mu.
+func (f *FS) change() (do, acknowledged bool) {
+	if f.off {
+		return false, false
+	}
+	if f.changes++; f.changes == f.cutAt {
+		f.off = true
+		go f.cut()
+		return true, false
+	}
+	return true, true
+}

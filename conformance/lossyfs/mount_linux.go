@@ -1,0 +1,62 @@
+package lossyfs
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/hanwen/go-fuse/v2/fuse"
+)
+
+// Mount is a file system that is mounted.
+type Mount struct {
+	server *fuse.Server
+}
+
+// ErrNoFUSE is returned where this process can't mount anything.
+var ErrNoFUSE = errors.New("lossyfs: needs /dev/fuse and root")
+
+// Available returns ErrNoFUSE where this process can't mount anything.
+func Available() error {
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil || os.Geteuid() != 0 {
+		return errors.Join(fmt.Errorf("%w: %w", ErrNoFUSE, err), close(f))
+	}
+	return f.Close()
+}
+
+func close(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	return f.Close()
+}
+
+// MountAt mounts a file system at a directory.
+func (f *FS) MountAt(dir string) (*Mount, error) {
+	server, err := fuse.NewServer(&handler{RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: f}, dir, &fuse.MountOptions{
+		DirectMountStrict:  true, // there need be no fusermount
+		FsName:             "lossyfs",
+		Name:               "lossyfs",
+		DisableXAttrs:      true,
+		DisableReadDirPlus: true,
+		MaxWrite:           1 << 20,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lossyfs: %w", err)
+	}
+	go server.Serve() // ends with Unmount, which waits for it
+	if err := server.WaitMount(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lossyfs: %w", err), server.Unmount())
+	}
+	return &Mount{server}, nil
+}
+
+// Unmount ends the mount. Nobody may use it any more.
+func (m *Mount) Unmount() error {
+	if err := m.server.Unmount(); err != nil {
+		return fmt.Errorf("lossyfs: %w", err)
+	}
+	m.server.Wait()
+	return nil
+}
