@@ -7,6 +7,6 @@ import (
 	"github.com/ckpt-project/ckpt/conformance/crash"
 )
 
-var crashHarness = crash.Harness{Factory: bbolt.New()}
+var crashHarness = crash.Harness{Factory: bbolt.New(), Strict: true}
 
 func TestKills(t *testing.T) { crash.Kills(t, crashHarness) }

@@ -9,6 +9,8 @@ import (
 
 // The buffer is as small as it can be, so that histories fill it: then the engine goes on with another
 // journal, and merges tables.
-var crashHarness = crash.Harness{Factory: leveldb.New(), Settings: []byte(`{"write_buffer_bytes": 1048576}`)}
+var crashHarness = crash.Harness{
+	Factory: leveldb.New(), Strict: true, Crashes: 24, Settings: []byte(`{"write_buffer_bytes": 1048576}`),
+}
 
 func TestKills(t *testing.T) { crash.Kills(t, crashHarness) }

@@ -44,7 +44,7 @@ func openFiles(dir string, o *opt.Options) (_ *files, err error) {
 		}
 		return nil, fmt.Errorf("leveldb: %s: %w", dir, err)
 	}
-	st := &journals{Storage: under}
+	st := &journals{Storage: under, dir: dir}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, st.Close())

@@ -8,12 +8,15 @@ import (
 	"sync"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 )
 
 // journals is the engine's storage, and watches what becomes of the records in its journals: the
 // engine's own errors don't tell a batch that was never begun from one that is there in part.
 type journals struct {
 	storage.Storage
+	dir string
 
 	mu sync.Mutex
 	// current is the journal that was last written to.
@@ -27,6 +30,11 @@ func (j *journals) Create(fd storage.FileDesc) (storage.Writer, error) {
 	w, err := j.Storage.Create(fd)
 	if err != nil || fd.Type != storage.TypeJournal {
 		return w, err
+	}
+	// A batch that is safe in a file without a name is lost. The engine makes names safe only with its
+	// manifest, some time after it has gone on with a new journal.
+	if err := storedir.SyncDir(j.dir); err != nil {
+		return nil, errors.Join(err, w.Close())
 	}
 	return &journalWriter{Writer: w, all: j, number: fd.Num}, nil
 }

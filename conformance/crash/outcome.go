@@ -29,7 +29,7 @@ func (r *run) outcomes(s *step) iter.Seq[outcome] {
 			return
 		}
 		steps := append(slices.Clone(r.since), s)
-		promised := slices.ContainsFunc(s.acked, func(i int) bool { return s.ops[i].promisesOthers() })
+		promised := slices.ContainsFunc(s.acked, func(i int) bool { return r.strict || s.ops[i].promisesOthers() })
 		lost := 0
 		for n := len(steps) - 1; n >= 0; n-- {
 			base := r.base.clone()
@@ -39,7 +39,7 @@ func (r *run) outcomes(s *step) iter.Seq[outcome] {
 			last := steps[n]
 			var kept []int
 			if n == len(steps)-1 {
-				kept = slices.DeleteFunc(slices.Clone(s.acked), func(i int) bool { return !s.ops[i].promisesItself() })
+				kept = slices.DeleteFunc(slices.Clone(s.acked), func(i int) bool { return !r.strict && !s.ops[i].promisesItself() })
 			}
 			if !r.subsets(base, last, kept, lost, yield) || promised {
 				return

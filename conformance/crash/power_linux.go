@@ -111,7 +111,7 @@ func powerlessRun(t *testing.T, h Harness, seed uint64, c *counts, ignoreSync bo
 	if err != nil {
 		return err
 	}
-	r := newRun(m, h.Settings, seed, c)
+	r := newRun(m, &h, seed, c)
 	err = r.history(context.WithoutCancel(t.Context()), crashesPerHistory)
 	if err != nil && r.host != nil {
 		r.host.kill()

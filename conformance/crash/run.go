@@ -50,7 +50,9 @@ type run struct {
 	script
 	machine  machine
 	settings []byte
-	host     host
+	// strict says that all that was acknowledged is promised.
+	strict bool
+	host   host
 	counts   *counts
 	trace    []string
 
@@ -61,8 +63,8 @@ type run struct {
 	saw func(*sight)
 }
 
-func newRun(m machine, settings []byte, seed uint64, c *counts) *run {
-	r := &run{machine: m, settings: settings, counts: c, base: newModel()}
+func newRun(m machine, h *Harness, seed uint64, c *counts) *run {
+	r := &run{machine: m, settings: h.Settings, strict: h.Strict, counts: c, base: newModel()}
 	r.rng, r.m = rand.New(rand.NewPCG(seed, 0x63726173)), newModel()
 	return r
 }
@@ -97,9 +99,14 @@ func (r *run) history(ctx context.Context, crashes int) error {
 				}
 			}
 		}
-		ops := r.next()
-		if r.chance(20) {
+		var ops []op
+		switch {
+		case r.chance(20):
 			ops = []op{{Kind: closeDatabase}}
+		case r.chance(3):
+			ops = r.next()
+		default:
+			ops = r.telling()
 		}
 		if err := r.crash(ctx, ops); err != nil {
 			return err
@@ -127,14 +134,14 @@ func (r *run) calm(ctx context.Context, ops []op) error {
 // acknowledged notes what has to be there, now that a whole step is done.
 func (r *run) acknowledged(s *step) {
 	r.since = append(r.since, s)
-	if slices.ContainsFunc(s.ops, func(o op) bool { return o.promisesOthers() }) {
+	if slices.ContainsFunc(s.ops, func(o op) bool { return r.strict || o.promisesOthers() }) {
 		// Of those that were done beside it, only those have to be there that promise it themselves.
 		for _, s := range r.since[:len(r.since)-1] {
 			applyAll(r.base, s, s.acked)
 		}
 		rest := &step{}
 		for _, i := range s.acked {
-			if o := s.ops[i]; o.promisesItself() {
+			if o := s.ops[i]; r.strict || o.promisesItself() {
 				r.base.apply(&o)
 			} else {
 				rest.acked = append(rest.acked, len(rest.ops))

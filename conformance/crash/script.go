@@ -38,6 +38,31 @@ func (s *script) next() []op {
 	}
 }
 
+// telling returns operations that are worth a crash: each kind as often as the others.
+func (s *script) telling() []op {
+	for range 20 {
+		var ops []op
+		switch s.rng.IntN(6) {
+		case 0:
+			ops = s.commits()
+		case 1:
+			ops = s.finalize()
+		case 2:
+			ops = s.prune()
+		case 3:
+			ops = []op{{Kind: collectGarbage}}
+		case 4:
+			ops = []op{{Kind: compactFiles}}
+		default:
+			ops = s.restore()
+		}
+		if len(ops) > 0 {
+			return ops
+		}
+	}
+	return s.next()
+}
+
 // some may find that what it chose can't be done now, and then returns nothing.
 func (s *script) some() []op {
 	switch n := s.rng.IntN(100); {
@@ -133,9 +158,9 @@ func (s *script) change(c reference.Content, n int) reference.Content {
 		}
 		c[s.key()] = s.value()
 	}
-	if s.chance(15) { // as much as fills an engine's buffers after a while
+	if s.chance(6) { // as much as fills an engine's buffers after a while
 		for i := range 8 {
-			c[fmt.Sprintf("bulk %d", i)] = strings.Repeat(string(rune('a'+s.rng.IntN(26))), 30_000)
+			c[fmt.Sprintf("bulk %d", i)] = strings.Repeat(string(rune('a'+s.rng.IntN(26))), 50_000)
 		}
 	} else {
 		maps.DeleteFunc(c, func(k, _ string) bool { return strings.HasPrefix(k, "bulk") })
