@@ -53,8 +53,8 @@ type run struct {
 	// strict says that all that was acknowledged is promised.
 	strict bool
 	host   host
-	counts   *counts
-	trace    []string
+	counts *counts
+	trace  []string
 
 	// base is what has to be there after a loss of power, since what was acknowledged on top of it.
 	base  *model
