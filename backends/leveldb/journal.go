@@ -25,16 +25,20 @@ type journals struct {
 	touched bool
 }
 
-// Create makes a file, and a journal such that it is watched.
+// Create makes a file, whose name is safe from a loss of power, and a journal such that it is watched. The
+// engine makes names safe only after it has written to its manifest: until then, batches would be safe in a
+// journal without a name, and the manifest, should its page have been written already, would name tables
+// that aren't there.
 func (j *journals) Create(fd storage.FileDesc) (storage.Writer, error) {
 	w, err := j.Storage.Create(fd)
-	if err != nil || fd.Type != storage.TypeJournal {
-		return w, err
+	if err != nil {
+		return nil, err
 	}
-	// A batch that is safe in a file without a name is lost. The engine makes names safe only with its
-	// manifest, some time after it has gone on with a new journal.
 	if err := storedir.SyncDir(j.dir); err != nil {
 		return nil, errors.Join(err, w.Close())
+	}
+	if fd.Type != storage.TypeJournal {
+		return w, nil
 	}
 	return &journalWriter{Writer: w, all: j, number: fd.Num}, nil
 }
