@@ -177,6 +177,17 @@ func openBlock(key, value []byte) (b block, reason string) {
 	return b, ""
 }
 
+// moveTo has the block lie in copies of its key and of what its value has before the checksum.
+func (b *block) moveTo(key, value []byte) {
+	head := blockHead + slotSize
+	if b.wide {
+		head = blockHead + wideSlotSize
+	}
+	b.table = value[head : head+len(b.table)]
+	b.value, b.last = value, node.Position(key[prefixSize:])
+	b.shared = b.last[:len(b.shared)]
+}
+
 func (b *block) offset(i int) int {
 	if i == b.n {
 		return len(b.value)

@@ -3,7 +3,6 @@ package kvdb
 import (
 	"bytes"
 	"context"
-	"slices"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
@@ -83,9 +82,9 @@ type collection struct {
 	pace *pacer
 	part part
 	list deadList
-	// slots and live are kept for their memory.
-	slots []byte
-	live  []entry
+	window window
+	// want and deadKey are kept for their memory.
+	want, deadKey []byte
 }
 
 // lastAlone returns the last of the versions due that shares nothing with older ones; 0 where there is
@@ -302,37 +301,54 @@ func (c *collection) gather(ctx context.Context, i int) (next, looked int, err e
 	defer func() { err = errors.Join(err, storeError(s.Close())) }()
 	blocks, bitmaps := forward{cursor: s.Cursor()}, forward{cursor: s.Cursor()}
 	defer func() { err = errors.Join(err, storeError(blocks.cursor.Close()), storeError(bitmaps.cursor.Close())) }()
-	var want, deadKey []byte
-	for n := 0; i < len(c.list.entries) && n < collectBlocks; n++ {
-		a, p := c.list.at(i)
-		want = append(appendPrefix(want[:0], kindBlock, node.RootTypeState, a), p...)
-		found, err := blocks.to(want)
-		if err != nil {
-			return i, looked, err
+	defer c.settle() // no window outlives its snapshot
+	for n := 0; n < collectBlocks; n++ {
+		var found bool
+		if c.window.wants() {
+			// Its neighbour is looked at next, whether or not the list names anything in it.
+			if found, err = blocks.next(); err != nil {
+				return i, looked, err
+			}
+			if !found || !bytes.HasPrefix(blocks.cursor.Key(), c.window.prefix()) {
+				c.settle()
+				continue
+			}
+		} else {
+			c.settle()
+			if i == len(c.list.entries) {
+				return i, looked, nil
+			}
+			a, p := c.list.at(i)
+			c.want = append(appendPrefix(c.want[:0], kindBlock, node.RootTypeState, a), p...)
+			if found, err = blocks.to(c.want); err != nil {
+				return i, looked, err
+			}
+			if !found {
+				return len(c.list.entries), looked, nil // nothing that is asked for is there
+			}
+			if !bytes.HasPrefix(blocks.cursor.Key(), c.want[:prefixSize]) {
+				i++
+				continue
+			}
 		}
-		if !found {
-			return len(c.list.entries), looked, nil // nothing that is asked for is there
-		}
-		key := blocks.cursor.Key()
-		if !bytes.HasPrefix(key, want[:prefixSize]) {
-			i++
-			continue
-		}
-		end := c.list.upTo(i, a, node.Position(key[prefixSize:]))
-		value := blocks.cursor.Value()
-		if c.part.full(2, 2*len(key)+len(value)) || c.part.batch.Bytes() >= collectPart {
-			return i, looked, nil
+		key, value := blocks.cursor.Key(), blocks.cursor.Value()
+		if ops, bytes := c.window.cost(key, value); !c.part.takes(ops, bytes) || c.part.batch.Bytes() >= collectPart {
+			if c.settle(); c.part.batch.Len() > 0 {
+				return i, looked, nil
+			}
 		}
 		looked += len(value)
-		deadKey = append(deadKey[:0], key...)
-		deadKey[0] = key[0] - kindBlock + kindDead
+		c.deadKey = append(c.deadKey[:0], key...)
+		c.deadKey[0] = key[0] - kindBlock + kindDead
 		var stored []byte
-		if found, err = bitmaps.to(deadKey); err != nil {
+		if found, err = bitmaps.to(c.deadKey); err != nil {
 			return i, looked, err
-		} else if found && bytes.Equal(bitmaps.cursor.Key(), deadKey) {
+		} else if found && bytes.Equal(bitmaps.cursor.Key(), c.deadKey) {
 			stored = bitmaps.cursor.Value()
 		}
-		c.shrink(key, value, deadKey, stored, i, end)
+		a, _, _ := addressOfKey(key)
+		end := c.list.upTo(i, a, node.Position(key[prefixSize:]))
+		c.shrink(key, value, c.deadKey, stored, i, end)
 		i = end
 	}
 	return i, looked, nil
@@ -343,6 +359,13 @@ type forward struct {
 	cursor kv.Cursor
 	stands bool
 	ended  bool
+}
+
+// next moves to the next key, from one that it stands on, and says whether there is one.
+func (f *forward) next() (bool, error) {
+	f.stands = f.cursor.Next()
+	f.ended = !f.stands
+	return f.stands, storeError(f.cursor.Err())
 }
 
 // to moves to the first key ≥ key and says whether there is one. Most often that is the very next.
@@ -364,94 +387,6 @@ func (f *forward) to(key []byte) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// shrink gathers what becomes of a block with some more dead entries, those of the list from one index up
-// to another: it goes, it is written again without them, or they are kept count of.
-func (c *collection) shrink(key, value, deadKey, stored []byte, from, to int) {
-	damaged := func(reason string) {
-		c.d.log.Warn("a block is damaged: its space stays taken", "key", key, "reason", reason)
-	}
-	b, reason := openBlock(key, value)
-	if reason != "" {
-		damaged(reason)
-		return
-	}
-	slots := c.d.deadSlots(&b, deadKey, stored, c.slots)
-	c.slots = slots
-	for ; from < to; from++ {
-		_, p := c.list.at(from)
-		slot, found, bad := b.find(p)
-		if bad {
-			damaged("entries")
-			return
-		}
-		if found { // it is not where this is done again
-			slots[slot/8] |= 1 << (slot % 8)
-		}
-	}
-	live, total, kept := 0, 0, 0
-	for i := range b.n {
-		suffix, record, ok := b.entry(i)
-		if !ok {
-			damaged("entries")
-			return
-		}
-		total += len(suffix) + len(record)
-		if !isDead(slots, i) {
-			live++
-			kept += len(suffix) + len(record)
-		}
-	}
-	out := &c.part
-	switch {
-	case live == 0:
-		out.batch.Delete(out.arena.copy(key))
-		out.batch.Delete(out.arena.copy(deadKey))
-	case kept*2 <= total:
-		c.rewrite(key, &b, slots)
-		out.batch.Delete(out.arena.copy(deadKey))
-	default:
-		v := append(out.arena.grow(1+len(slots)+crcSize), b.generation)
-		v = out.arena.keep(seal(deadKey, append(v, slots...)))
-		if !bytes.Equal(v, stored) {
-			out.batch.Put(out.arena.copy(deadKey), v)
-		}
-	}
-}
-
-// rewrite gathers a block without its dead entries, under the same key.
-func (c *collection) rewrite(key []byte, b *block, slots []byte) {
-	c.live = c.live[:0]
-	for i := range b.n {
-		if suffix, record, _ := b.entry(i); !isDead(slots, i) {
-			c.live = append(c.live, entry{slices.Concat(b.shared, suffix), record})
-		}
-	}
-	out := &c.part
-	value := out.arena.keep(appendBlock(out.arena.grow(blockRoom(c.live)), key, c.live, len(b.shared), b.generation+1))
-	out.batch.Put(out.arena.copy(key), value)
-	clear(c.live)
-}
-
-func isDead(slots []byte, i int) bool { return slots[i/8]&(1<<(i%8)) != 0 }
-
-// deadSlots returns a copy, in memory that may be given, of the stored bitmap of a block's dead slots; an
-// empty one where there is none for this generation of the block.
-func (d *DB) deadSlots(b *block, key, stored, memory []byte) []byte {
-	n := (b.n + 7) / 8
-	slots := slices.Grow(memory[:0], n)[:n]
-	clear(slots)
-	if stored == nil {
-		return slots
-	}
-	f, ok := unseal(key, stored)
-	if generation := f.byte(); !ok || generation != b.generation || len(f.b) != n {
-		d.log.Warn("a count of dead entries is damaged: their space stays taken", "key", key)
-		return slots
-	}
-	copy(slots, f.b)
-	return slots
 }
 
 // finish removes what versions from one up to, not including, another have beside nodes that later ones

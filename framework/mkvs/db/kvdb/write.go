@@ -23,6 +23,12 @@ func (p *part) full(ops, bytes int) bool {
 	return p.batch.Len() > 0 && (p.batch.Len()+ops > p.limits.ops || p.batch.Bytes()+bytes > p.limits.part)
 }
 
+// takes says whether so many further operations of so many bytes fit into the same write. What one write
+// does not take at all, part by part, is not asked for.
+func (p *part) takes(ops, bytes int) bool {
+	return p.batch.Len()+ops <= p.limits.ops && p.batch.Bytes()+bytes <= p.limits.part
+}
+
 // check refuses what the store does not take.
 func (p *part) check(key, value []byte) error {
 	switch l := p.limits; {
