@@ -18,6 +18,8 @@ type applier struct {
 	loader
 	// removed are the entries that the tree before reaches and the tree after does not.
 	removed []removal
+	// positions is where the next position of one of these goes.
+	positions []byte
 	// makes new nodes.
 	nodes nodes
 	steps int
@@ -328,9 +330,23 @@ func (a *applier) touch(ptr *node.Pointer, path node.Key, depth node.Depth) {
 		return
 	}
 	if !ptr.Embedded && a.ndb != nil {
-		a.removed = append(a.removed, removal{ptr.Address, node.NewPosition(path, depth)})
+		a.removed = append(a.removed, removal{ptr.Address, a.position(path, depth)})
 	}
 	a.loaded--
+}
+
+// positionsPiece is the length of the pieces that positions lie in, in bytes.
+const positionsPiece = 2 << 10
+
+// position makes the position that is the first depth bits of path. There are many, all short, and they are
+// given up together.
+func (a *applier) position(path node.Key, depth node.Depth) node.Position {
+	if room := node.PositionBytes(depth); cap(a.positions)-len(a.positions) < room {
+		a.positions = make([]byte, 0, max(positionsPiece, room))
+	}
+	from := len(a.positions)
+	a.positions = node.AppendPosition(a.positions, path, depth)
+	return node.Position(a.positions[from:len(a.positions):len(a.positions)])
 }
 
 // moved returns a pointer to the leaf that ptr points to, at another place.

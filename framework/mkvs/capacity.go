@@ -9,22 +9,24 @@ func (t *Tree) trim() {
 		return
 	}
 	kept := 0
-	level := []*node.Pointer{t.root}
+	// Pointers are replaced, and not emptied: one may share its memory with the node that it pointed to, or
+	// with other pointers, and would keep alive everything that is below.
+	level := []**node.Pointer{&t.root}
 	for i := 0; i < len(level); i++ { // by levels, the root's first
-		ptr := level[i]
+		ptr := *level[i]
 		n, isInternal := ptr.Node.(*node.InternalNode)
 		if ptr.Clean {
 			if kept += 1 + leavesWithin(n); kept > t.capacity/2 {
 				kept -= 1 + leavesWithin(n)
-				ptr.Node = nil
+				*level[i] = &node.Pointer{Clean: true, Hash: ptr.Hash, Address: ptr.Address}
 				continue
 			}
 		}
 		if !isInternal {
 			continue
 		}
-		for _, child := range []*node.Pointer{n.Left, n.Right} {
-			if child != nil && child.Node != nil && !(child.Clean && child.Embedded) {
+		for _, child := range [2]**node.Pointer{&n.Left, &n.Right} {
+			if c := *child; c != nil && c.Node != nil && !(c.Clean && c.Embedded) {
 				level = append(level, child)
 			}
 		}

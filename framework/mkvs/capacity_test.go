@@ -2,8 +2,10 @@ package mkvs_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
+	"weak"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -47,4 +49,38 @@ func TestCapacity(t *testing.T) {
 	if n := mkvs.NodesInMemory(unbounded); n < entries {
 		t.Errorf("%d nodes without a bound", n)
 	}
+}
+
+// What a tree gives up can be collected, also what it had made itself: nothing that stays leads to it.
+func TestWhatIsGivenUpIsCollected(t *testing.T) {
+	const entries, capacity = 2000, 100
+	ndb := newStrictDB()
+	tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithCapacity(0))
+	for i := range entries {
+		insert(t, tree, fmt.Sprint(i), "v")
+	}
+	commit(t, tree, 1)
+	seen := make(map[weak.Pointer[node.Pointer]]bool)
+	mkvs.EachInMemory(tree, func(ptr *node.Pointer) { seen[weak.Make(ptr)] = true })
+	if len(seen) < entries {
+		t.Fatalf("%d nodes in memory of %d entries", len(seen), entries)
+	}
+	mkvs.SetCapacity(tree, capacity)
+	if v, err := tree.Get(t.Context(), []byte("1")); err != nil || v == nil {
+		t.Fatal(v, err)
+	}
+	kept := make(map[weak.Pointer[node.Pointer]]bool)
+	mkvs.EachInMemory(tree, func(ptr *node.Pointer) { kept[weak.Make(ptr)] = true })
+	runtime.GC()
+	alive := 0
+	for w := range seen {
+		if w.Value() != nil && !kept[w] {
+			alive++
+		}
+	}
+	// A pointer whose node was given up may lie beside that of a node that is kept.
+	if alive > capacity {
+		t.Errorf("%d of %d nodes that were given up stay in memory", alive, len(seen)-len(kept))
+	}
+	runtime.KeepAlive(tree)
 }

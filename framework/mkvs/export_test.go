@@ -1,5 +1,7 @@
 package mkvs
 
+import "github.com/ckpt-project/ckpt/framework/mkvs/node"
+
 // NodesInMemory counts the stored nodes that a tree keeps in memory.
 func NodesInMemory(t *Tree) int { return t.nodesInMemory() }
 
@@ -11,3 +13,23 @@ func WithRunChanges(n int) Option {
 
 // ChangesInMemory is how many bytes of keys and values a tree holds for changes that are not committed.
 func ChangesInMemory(t *Tree) int { return t.changes.memory.used }
+
+// SetCapacity is WithCapacity of a tree that there is.
+func SetCapacity(t *Tree, nodes int) { t.capacity = nodes }
+
+// EachInMemory calls f with the pointers to all nodes in memory.
+func EachInMemory(t *Tree, f func(*node.Pointer)) {
+	var each func(ptr *node.Pointer)
+	each = func(ptr *node.Pointer) {
+		if ptr == nil || ptr.Node == nil {
+			return
+		}
+		f(ptr)
+		if n, ok := ptr.Node.(*node.InternalNode); ok {
+			each(n.LeafNode)
+			each(n.Left)
+			each(n.Right)
+		}
+	}
+	each(t.root)
+}

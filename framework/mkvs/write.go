@@ -2,6 +2,7 @@ package mkvs
 
 import (
 	"context"
+	"sync"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -138,19 +139,31 @@ const (
 	partsAhead = 32
 )
 
+// spareParts holds parts that can be used again.
+var spareParts = sync.Pool{New: func() any {
+	return &encodedRun{buf: make([]byte, 0, encodedPart+encodedPart/8)}
+}}
+
+// newPart returns an empty part of a run that goes on.
+func newPart() *encodedRun {
+	part := spareParts.Get().(*encodedRun)
+	part.buf, part.lengths, part.goesOn = part.buf[:0], part.lengths[:0], true
+	return part
+}
+
 // newNodeWriter begins to encode the nodes in memory that are not clean from root on, which is not. Those
 // that were put before are left out; the others then are several runs. put has to be called, or close.
 func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root *node.Pointer) *nodeWriter {
 	w := &nodeWriter{parts: make(chan *encodedRun, partsAhead), encoder: newEncoder(self, embedBytes)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
-	part := &encodedRun{goesOn: true}
+	part := newPart()
 	send := func() error {
 		select {
 		case w.parts <- part:
 		case <-w.ctx.Done():
 			return w.ctx.Err()
 		}
-		part = &encodedRun{goesOn: true}
+		part = newPart()
 		return nil
 	}
 	begun := false
@@ -182,7 +195,9 @@ func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root 
 func (w *nodeWriter) put(batch db.Batch) ([]*node.Pointer, error) {
 	defer w.close()
 	for part := range w.parts {
-		if err := part.put(w.ctx, batch); err != nil {
+		err := part.put(w.ctx, batch)
+		spareParts.Put(part)
+		if err != nil {
 			return nil, err
 		}
 	}

@@ -12,6 +12,9 @@ var ErrMalformedPosition = errors.New("mkvs/node: malformed position")
 // MaxPositionBytes is the length of the longest position.
 const MaxPositionBytes = (int(MaxDepth)+1)/7 + 1
 
+// PositionBytes returns the length of a position of n bits.
+func PositionBytes(n Depth) int { return int(n)/7 + 1 }
+
 // Position is where a node stands in the tree, whatever the tree holds elsewhere: the bits of the path
 // from the root down to the parent's end (all labels joined, the parent's included), then the child's
 // bit. The root's has no bits. It does not depend on how the path is cut into edges.
@@ -71,7 +74,7 @@ func AppendPosition(dst []byte, path Key, n Depth) []byte {
 
 // NewPosition returns the position whose bits are the first n of path.
 func NewPosition(path Key, n Depth) Position {
-	return AppendPosition(make([]byte, 0, int(n)/7+1), path, n)
+	return AppendPosition(make([]byte, 0, PositionBytes(n)), path, n)
 }
 
 // Bits returns the position's bits, left-aligned, and their number. It refuses what AppendPosition
