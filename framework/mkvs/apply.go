@@ -30,15 +30,17 @@ type application struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	forks  forks
+	// forkFrom is the least number of changes on each side of a node that are applied at once.
+	forkFrom int
 	// stream takes what is finished, nil where all of it stays in memory.
 	stream *stream
 }
 
-// forkChanges is the number of changes from which on it pays to apply both sides of a node at once: less
-// where nodes have to be read.
+// forkChanges is the number of changes on each side of a node from which on it pays to apply both sides at
+// once: less where nodes have to be read, there or further below.
 const (
 	forkChanges     = 512
-	forkChangesRead = 8
+	forkChangesRead = 16
 	// contextEvery is how many nodes are worked on between two looks at the context.
 	contextEvery = 1024
 )
@@ -259,11 +261,7 @@ func (a *applier) assemble(label node.Key, bits node.Depth, key node.Key, end no
 
 // applyToSides applies runs to the children of a node that ends at end.
 func (a *applier) applyToSides(left, right *node.Pointer, end node.Depth, leftRun, rightRun run) (newLeft, newRight *node.Pointer, err error) {
-	least := forkChanges
-	if left != nil && left.Node == nil || right != nil && right.Node == nil {
-		least = forkChangesRead
-	}
-	if min(leftRun.len(), rightRun.len()) >= least && a.nodes.shelf == nil {
+	if min(leftRun.len(), rightRun.len()) >= a.forkFrom && a.nodes.shelf == nil {
 		return a.applyAtOnce(left, right, end, leftRun, rightRun)
 	}
 	whole := leftRun.len() + rightRun.len()

@@ -91,8 +91,12 @@ func (t *Tree) applyChanges(ctx context.Context) error {
 func (t *Tree) apply(ctx context.Context, r run, forks forks, s *stream) (*node.Pointer, *applier, error) {
 	working, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	forkFrom := forkChanges
+	if t.ndb != nil && !t.base.IsEmpty() {
+		forkFrom = forkChangesRead
+	}
 	a := &applier{
-		application: &application{ctx: working, cancel: cancel, forks: forks, stream: s},
+		application: &application{ctx: working, cancel: cancel, forks: forks, forkFrom: forkFrom, stream: s},
 		loader:      t.loader(),
 		nodes:       nodes{copies: true},
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -21,15 +22,32 @@ type batch struct {
 	typ     node.RootType
 	address node.Address
 
-	runs    runs
-	out     part
-	garbage garbageWriter
-	log     logWriter
+	*workspace
 	// root is the record of the entry at the root's position, nil while there is none.
 	root []byte
 	// written says that something is stored.
 	written bool
 	done    bool
+}
+
+// workspace is what a batch gathers. The next batch uses its memory again.
+type workspace struct {
+	runs    runs
+	out     part
+	garbage garbageWriter
+	log     logWriter
+}
+
+var spareWorkspaces = sync.Pool{New: func() any { return new(workspace) }}
+
+// giveUp empties what was gathered and leaves the memory to others.
+func (w *workspace) giveUp() {
+	w.runs.reset()
+	w.out.reset()
+	w.out.limits = nil
+	w.garbage.reset()
+	w.log = logWriter{}
+	spareWorkspaces.Put(w)
 }
 
 // NewBatch begins a candidate root.
@@ -75,10 +93,10 @@ func (d *DB) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (d
 	}
 	b := &batch{
 		d: d, oldRoot: oldRoot, old: old, typ: oldRoot.Type,
-		address: node.Address{Version: version, Candidate: candidate},
-		out:     part{limits: &d.limits},
+		address:   node.Address{Version: version, Candidate: candidate},
+		workspace: spareWorkspaces.Get().(*workspace),
 	}
-	b.garbage.version = version
+	b.out.limits, b.garbage.version = &d.limits, version
 	return b, nil
 }
 
@@ -110,7 +128,8 @@ func (b *batch) finish() {
 	if key := (slot{b.address.Version, b.typ}); !b.written && d.numbers[key] == b.address.Candidate+1 {
 		d.numbers[key]--
 	}
-	b.runs, b.out, b.garbage, b.log = runs{}, part{limits: &d.limits}, garbageWriter{}, logWriter{}
+	b.workspace.giveUp()
+	b.workspace = nil
 }
 
 // Address is what the batch's entries are stored under.

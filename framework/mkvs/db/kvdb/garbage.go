@@ -20,6 +20,12 @@ type garbageWriter struct {
 	parts   uint32
 }
 
+// reset empties it, whatever it was for.
+func (g *garbageWriter) reset() {
+	g.list.reset()
+	g.version, g.parts = 0, 0
+}
+
 func (g *garbageWriter) add(a node.Address, p node.Position) { g.list.append(a, p) }
 
 // bytes is what was gathered, about.

@@ -127,8 +127,16 @@ func (r *runs) packRest(emit func(entries []entry, shared int) error) error {
 	if err := r.packAll(all, true, emit); err != nil {
 		return err
 	}
-	*r = runs{packed: r.packed}
+	r.clear()
 	return nil
+}
+
+// reset forgets everything, what was packed too.
+func (r *runs) reset() {
+	r.clear()
+	clear(r.packed)
+	r.packed = r.packed[:0]
+	r.packer.reset()
 }
 
 func sizeOf(run []entry) (size int) {
