@@ -43,8 +43,10 @@ func options(p parameters, readOnly bool, f *os.File) *bolt.Options {
 		// is opened after a crash (10 to 20 seconds a GB), and again after each failed write; and it does so in
 		// a goroutine of its own, where damage is a panic that nobody can catch.
 		NoFreelistSync: false,
-		// The list kept as an array is searched from its start for each run of pages.
-		FreelistType: bolt.FreelistMapType,
+		// The list is written with each batch, in pages that lie one behind the other. Kept as an array, it is
+		// searched from its start, and what is taken lies together; as a map, single pages are taken from
+		// anywhere, until no run is left that is long enough, and the file grows although much of it is free.
+		FreelistType: bolt.FreelistArrayType,
 		// Without it a reader can't tell how much of the file is free.
 		PreLoadFreelist: true,
 		InitialMmapSize: p.mapBytes,

@@ -78,10 +78,10 @@ func (d *DB) present() state {
 
 // collection is garbage lists being applied.
 type collection struct {
-	d    *DB
-	pace *pacer
-	part part
-	list deadList
+	d      *DB
+	pace   *pacer
+	part   part
+	list   deadList
 	window window
 	// want and deadKey are kept for their memory.
 	want, deadKey []byte

@@ -4,7 +4,7 @@
 //
 // A node is addressed by the version and candidate that wrote it and by its position. Nodes are packed,
 // in pre-order, into blocks of about 4,000 bytes; a block's key ends with the position of its last
-// entry, so that a seek for a node's address finds the block that holds it. Versions come first in a
+// live entry when it was written, so that a seek for a node's address finds the block that holds it. Versions come first in a
 // key: a commit appends, and what a version holds lies together.
 //
 // The first byte of a key is its kind; where a kind has a root type, that is the byte's lower half.
@@ -38,8 +38,8 @@
 // Prune and PruneBefore advance the earliest version, safely, and nothing else. The entries that this frees
 // stand on the garbage lists, which are applied in rounds of many versions, as far as memory allows: by a
 // goroutine of the database's own (background.go), or by whoever asks for it (collect.go). A block's dead
-// slots are kept in a bitmap, and it is written again, under its key, when half of it is dead. Each round
-// ends with the version up to which lists are applied, and can be done again. A version whose state shares
+// slots are kept in a bitmap. Where up to three neighbours have a block's worth of free bytes between them, they
+// are packed into one less (repack.go). Each round ends with the version up to which lists are applied, and can be done again. A version whose state shares
 // nothing with those before it (it was restored, or began with an empty tree) has no need of a list: once the
 // earliest version reaches it, everything below is dropped unread.
 //

@@ -1,6 +1,7 @@
 package kvdb
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"time"
@@ -94,6 +95,38 @@ func HoldReader(ctx context.Context, ndb db.NodeDB) (release func() error, err e
 		return nil, err
 	}
 	return s.Close, nil
+}
+
+// BlockBytes returns what the live entries of a version take, and what its blocks would if they were full.
+func BlockBytes(ctx context.Context, ndb db.NodeDB, version uint64) (live, room int, err error) {
+	d := ndb.(*DB)
+	s, err := d.snapshot(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer s.Close()
+	c := s.Cursor()
+	defer c.Close()
+	prefix := typeKey(kindBlock, node.RootTypeState, version)
+	for ok := c.Seek(prefix); ok && bytes.HasPrefix(c.Key(), prefix); ok = c.Next() {
+		b, reason := openBlock(c.Key(), c.Value())
+		if reason != "" {
+			return 0, 0, fmt.Errorf("block %x: %s", c.Key(), reason)
+		}
+		deadKey := deadKeyOf(bytes.Clone(c.Key()))
+		stored, err := getOrNil(s, deadKey)
+		if err != nil {
+			return 0, 0, err
+		}
+		slots := d.deadSlots(&b, deadKey, stored, nil)
+		for i := range b.n {
+			if suffix, record, _ := b.entry(i); !isDead(slots, i) {
+				live += len(suffix) + len(record)
+			}
+		}
+		room += blockTarget
+	}
+	return live, room, c.Err()
 }
 
 // Kinds are the kinds of records, without root types.
