@@ -63,10 +63,10 @@ func (d *DB) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (d
 		return nil, fmt.Errorf("%w: %s", db.ErrMalformed, oldRoot.Type)
 	}
 	d.mu.Lock()
-	s := d.state
+	err := d.notFinalized(version)
 	d.mu.Unlock()
-	if s.any && version <= s.latest {
-		return nil, fmt.Errorf("%w: version %d, the latest is %d", db.ErrAlreadyFinalized, version, s.latest)
+	if err != nil {
+		return nil, err
 	}
 	follows := node.Root{Namespace: oldRoot.Namespace, Version: version, Type: oldRoot.Type}
 	old := &rootRecord{typ: oldRoot.Type, hash: hash.EmptyHash}
@@ -79,7 +79,6 @@ func (d *DB) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (d
 	case oldRoot.Type == node.RootTypeIO:
 		return nil, notFollowing(version, &oldRoot, "roots of this type begin empty")
 	default:
-		var err error
 		if old, err = d.lookup(ctx, oldRoot); err != nil {
 			if errors.Is(err, db.ErrRootNotFound) || errors.Is(err, db.ErrVersionPruned) {
 				return nil, notFollowing(version, &oldRoot, "it is not there")
@@ -100,14 +99,25 @@ func (d *DB) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (d
 	return b, nil
 }
 
+// notFinalized refuses a version that is finalized, or below one that is. The caller holds mu.
+func (d *DB) notFinalized(version uint64) error {
+	if d.state.any && version <= d.state.latest {
+		return fmt.Errorf("%w: version %d, the latest is %d", db.ErrAlreadyFinalized, version, d.state.latest)
+	}
+	return nil
+}
+
 func notFollowing(version uint64, old *node.Root, why string) error {
 	return fmt.Errorf("%w: version %d from %s: %s", db.ErrRootMustFollowOld, version, old, why)
 }
 
-// number takes the next candidate number.
+// number takes the next candidate number of a version that is not finalized.
 func (d *DB) number(version uint64, t node.RootType) (uint16, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if err := d.notFinalized(version); err != nil { // it may be by now, and numbers would begin anew
+		return 0, err
+	}
 	key := slot{version, t}
 	n := d.numbers[key]
 	if n >= spineBit {
@@ -241,7 +251,8 @@ func (b *batch) put(ctx context.Context, key, value []byte) error {
 	return nil
 }
 
-// room writes what there is where so many bytes more don't go with it.
+// room writes what there is where so many bytes more don't go with it. Of a version that is finalized
+// nothing more is stored: the batch can only find its root there already, or be refused.
 func (b *batch) room(ctx context.Context, bytes int) error {
 	if !b.out.full(1, bytes) {
 		return nil
@@ -251,7 +262,16 @@ func (b *batch) room(ctx context.Context, bytes int) error {
 	}
 	defer b.d.end()
 	b.written = true
-	return b.d.write(ctx, &b.out, false, nil)
+	err := b.d.write(ctx, &b.out, false, func() error {
+		b.d.mu.Lock()
+		defer b.d.mu.Unlock()
+		return b.d.notFinalized(b.address.Version)
+	})
+	if errors.Is(err, db.ErrAlreadyFinalized) {
+		b.out.reset()
+		return nil
+	}
+	return err
 }
 
 // EndRun ends the present run of entries.
@@ -402,13 +422,13 @@ func (b *batch) commit(ctx context.Context, root node.Root, r *rootRecord) (ther
 		return there, err
 	}
 	d.mu.Lock()
-	s := d.state
+	err = d.notFinalized(root.Version)
 	d.mu.Unlock()
-	if s.any && root.Version <= s.latest {
+	if err != nil {
 		if root.IsEmpty() {
 			return true, nil
 		}
-		return false, fmt.Errorf("%w: version %d, the latest is %d", db.ErrAlreadyFinalized, root.Version, s.latest)
+		return false, err
 	}
 	if !b.oldRoot.IsEmpty() {
 		old, err := d.lookup(ctx, b.oldRoot)
@@ -428,6 +448,7 @@ func (b *batch) commit(ctx context.Context, root node.Root, r *rootRecord) (ther
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.candidates[root.Version] = append(slices.Clip(d.candidates[root.Version]), r)
+	delete(d.writing, owner{b.typ, b.address}) // from here on it is the candidate's, and may be finalized
 	return false, nil
 }
 

@@ -49,6 +49,8 @@ type check struct {
 	report *db.CheckReport
 	// state is what the database knew when the check began: what came later is not looked at.
 	state state
+	// unowned are what was unfinished or to be removed then.
+	unowned map[owner]struct{}
 
 	progress    func(done, total int64)
 	done, total int64
@@ -140,7 +142,7 @@ func (c *check) everything(ctx context.Context) error {
 	}
 	defer give(c.d.pruning)
 	for {
-		c.state = c.d.present()
+		c.state, c.unowned = c.d.presentAndUnowned()
 		if !c.state.any {
 			break
 		}

@@ -242,7 +242,7 @@ func (c *check) isStray(s kv.Snapshot, typ node.RootType, a node.Address) (bool,
 	case typ != node.RootTypeState && a.Version < now.earliest && a.Version >= now.applied:
 		return false, nil // it goes with its version
 	}
-	if _, is := c.d.leftoverNodes(typ)[a]; is {
+	if _, is := c.unowned[owner{typ, a}]; is {
 		return false, nil
 	}
 	v, err := c.d.readVersion(s, a.Version)

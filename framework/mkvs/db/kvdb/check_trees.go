@@ -182,32 +182,10 @@ func (c *check) stored(ctx context.Context, typ node.RootType, version uint64, c
 // storedBetween counts the nodes of finalized roots that versions from one to another wrote, and that
 // are not marked dead. What unfinished work has left is about to be removed, and does not count.
 func (c *check) storedBetween(ctx context.Context, typ node.RootType, first, last uint64) (uint64, error) {
-	left := c.d.leftoverNodes(typ)
 	return c.countLive(ctx, typeKey(kindBlock, typ, first), successor(typeKey(kindBlock, typ, last)), func(a node.Address) bool {
-		_, is := left[a]
+		_, is := c.unowned[owner{typ, a}]
 		return !is
 	})
-}
-
-// leftoverNodes are the addresses whose nodes are about to be removed, or belong to a batch that is not
-// committed: what it leaves is removed when it is aborted or the database opened next.
-func (d *DB) leftoverNodes(typ node.RootType) map[node.Address]struct{} {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	left := make(map[node.Address]struct{})
-	for w := range d.writing {
-		if w.typ == typ {
-			left[w.address] = struct{}{}
-		}
-	}
-	for _, ls := range [][]leftover{d.leftovers, d.dropping} {
-		for _, l := range ls {
-			if l.typ == typ {
-				left[l.address] = struct{}{}
-			}
-		}
-	}
-	return left
 }
 
 // countLive counts the nodes in the blocks from one key to another, without those that are marked dead or

@@ -3,6 +3,7 @@ package kvdb
 import (
 	"bytes"
 	"context"
+	"slices"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
@@ -393,6 +394,9 @@ func (f *forward) to(key []byte) (bool, error) {
 // may share, and says that it is done.
 func (c *collection) finish(ctx context.Context, from, to uint64) error {
 	d := c.d
+	if err := d.dropStray(ctx, to); err != nil {
+		return err
+	}
 	type span struct{ from, to []byte }
 	var spans []span
 	for _, kind := range nodeKinds { // all that is of one version only
@@ -435,6 +439,27 @@ func (c *collection) finish(ctx context.Context, from, to uint64) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.state = next
+	return nil
+}
+
+// dropStray removes what belongs to no root of the pruned versions below one: what unfinished batches have
+// stored, and leftovers that could not be removed before. Once the records of these versions are gone, no
+// open can tell it from what later versions share. Nothing is added to it: the versions are finalized.
+func (d *DB) dropStray(ctx context.Context, below uint64) error {
+	d.mu.Lock()
+	strays := slices.Concat(d.leftovers, d.dropping)
+	for w := range d.writing {
+		strays = append(strays, leftover{kinds: candidateKinds, typ: w.typ, address: w.address})
+	}
+	d.mu.Unlock()
+	for _, l := range strays {
+		if l.address.Version >= below {
+			continue
+		}
+		if err := d.drop(ctx, l); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

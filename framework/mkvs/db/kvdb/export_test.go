@@ -135,3 +135,8 @@ func Kinds() []byte {
 		kindStamp, kindCandidate, kindBlock, kindDead, kindGarbage, kindInsertRoot, kindInsertTag, kindMark, kindSpine, kindWriteLog,
 	}
 }
+
+// TakeNumber takes a candidate number, as a batch does that began when its version was not finalized yet.
+func TakeNumber(ndb db.NodeDB, version uint64, t node.RootType) (uint16, error) {
+	return ndb.(*DB).number(version, t)
+}

@@ -119,3 +119,87 @@ func TestInfoNamesTheBackend(t *testing.T) {
 		t.Fatalf("Info is %+v", info)
 	}
 }
+
+// A batch whose version is finalized with another root, and pruned, leaves nothing, whenever its process
+// ends, and stores nothing any more.
+func TestNothingIsLeftOfABatchThatIsOvertaken(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		then func(f *fixture) // after the version's finalization
+	}{
+		{"finalized", func(*fixture) {}},
+		{"pruned", func(f *fixture) { must(f, f.ndb.Prune(f.ctx, 1)) }},
+		{"collected", func(f *fixture) {
+			must(f, f.ndb.Prune(f.ctx, 1))
+			must(f, f.ndb.CollectGarbage(f.ctx, nil))
+		}},
+		{"pruned, opened and collected", func(f *fixture) {
+			must(f, f.ndb.Prune(f.ctx, 1))
+			f.reopen(nil)
+			must(f, f.ndb.CollectGarbage(f.ctx, nil))
+		}},
+	} {
+		for _, end := range []string{"process", "abort", "commit"} {
+			t.Run(c.name+"/"+end, func(t *testing.T) {
+				f := newFixture(t, nil)
+				f.store.limits.PreferredBatchBytes = 2000
+				f.reopen(nil)
+				b, err := f.ndb.NewBatch(f.ctx, emptyRoot(1, node.RootTypeState), 1)
+				must(t, err)
+				loser := fresh(randomContents(f.rng, 3000), b.Address())
+				nodes := loser.Stored()
+				put := func(nodes []*reference.Node) {
+					for _, n := range nodes {
+						must(t, b.Put(f.ctx, n.Position, n.Record()))
+					}
+				}
+				put(nodes[:len(nodes)/2])
+				if live, err := kvdb.LiveEntries(f.ctx, f.ndb); err != nil || len(live) == 0 {
+					t.Fatalf("the batch has stored nothing yet (%v)", err)
+				}
+				roots := f.chain(1, 3)
+				m := newModel()
+				m.any, m.earliest, m.latest = true, 1, 3
+				for _, r := range roots {
+					m.final[r.root.Version] = map[node.RootType]*mroot{node.RootTypeState: r}
+				}
+				checkSound(f.ctx, t, f.ndb, m)
+				c.then(f)
+				if earliest, _, err := f.ndb.GetEarliestVersion(f.ctx); err != nil || earliest > 1 {
+					must(t, err)
+					m.pruneBefore(2)
+				}
+				checkSound(f.ctx, t, f.ndb, m)
+				if end != "process" && c.name != "pruned, opened and collected" {
+					before := f.store.applies
+					put(nodes[len(nodes)/2:])
+					if f.store.applies != before {
+						t.Error("it has stored something more")
+					}
+					if end == "commit" {
+						root := node.Root{Namespace: testNamespace, Version: 1, Type: node.RootTypeState, Hash: loser.RootHash()}
+						wantErr(t, b.Commit(f.ctx, root, b.Address()), db.ErrAlreadyFinalized)
+					}
+					must(t, b.Abort(f.ctx))
+				}
+				if end == "process" {
+					f.reopen(nil)
+				}
+				checkExact(f.ctx, t, f.ndb, m)
+			})
+		}
+	}
+}
+
+// A batch that begins just when its version is finalized gets no number that the finalized root has.
+func TestNumbersOfFinalizedVersionsAreNotTakenAnew(t *testing.T) {
+	f := newFixture(t, nil)
+	f.chain(1, 2)
+	n, err := kvdb.TakeNumber(f.ndb, 2, node.RootTypeState)
+	if wantErr(t, err, db.ErrAlreadyFinalized); n != 0 {
+		t.Errorf("number %d", n)
+	}
+	if _, err := kvdb.TakeNumber(f.ndb, 3, node.RootTypeState); err != nil {
+		t.Error(err)
+	}
+}

@@ -3,6 +3,7 @@ package kvdb
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
@@ -227,4 +228,21 @@ func (d *DB) tidy(ctx context.Context) {
 		d.dropping = nil
 	}
 	d.leftovers = append(d.leftovers, failed...)
+}
+
+// presentAndUnowned returns what is known of the database as a whole and, of the same moment, what stores
+// nodes that belong to no root that counts: batches that are not committed, whose nodes go when they are
+// aborted or the database is opened next, and what is about to be removed.
+func (d *DB) presentAndUnowned() (state, map[owner]struct{}) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	unowned := maps.Clone(d.writing)
+	for _, ls := range [][]leftover{d.leftovers, d.dropping} {
+		for _, l := range ls {
+			if slices.Contains(l.kinds, kindBlock) {
+				unowned[owner{l.typ, l.address}] = struct{}{}
+			}
+		}
+	}
+	return d.state, unowned
 }
