@@ -27,7 +27,7 @@ type made struct {
 // makeOf makes a version of a type with n entries in a database of its own, and its checkpoint.
 func (e *env) makeOf(t node.RootType, version uint64, n int) *made {
 	e.Helper()
-	source := newEnv(e.T, e.h)
+	source := newEnv(e.trial, e.h)
 	ndb := source.open()
 	c := content{}
 	for i := range n {
@@ -246,7 +246,7 @@ func restoreOfBadProofs(e *env) {
 		{"a chunk that is missing", m.with(m.chunks[:last]...), true},
 		{"a chunk in the place of another", replaced(last, m.chunks[0]), false},
 	} {
-		at := newEnv(e.T, e.h)
+		at := newEnv(e.trial, e.h)
 		ndb := at.open()
 		r := at.restorer(ndb)
 		at.check(r.StartRestore(at.ctx, bad.metadata))

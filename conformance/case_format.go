@@ -36,7 +36,7 @@ func formatVectors(e *env) {
 	var workers errgroup.Group
 	workers.SetLimit(statesAtOnce)
 	for _, layouts := range states {
-		at := newEnv(e.T, e.h)
+		at := newEnv(e.trial, e.h)
 		at.cfg.Namespace = e.cfg.Namespace
 		workers.Go(func() error { return at.formatState(layouts) })
 	}
@@ -131,7 +131,7 @@ func makeCheckpoint(e *env, ndb db.NodeDB, dir string, root node.Root, v *vector
 
 // restoreAgain restores a checkpoint into a fresh database and makes it there again.
 func restoreAgain(from *env, dir string, metadata *checkpoint.Metadata, v *vectors.Vector) error {
-	e := newEnv(from.T, from.h)
+	e := newEnv(from.trial, from.h)
 	e.cfg.Namespace = from.cfg.Namespace
 	return e.use(func(ndb db.NodeDB) error {
 		if err := restoreFrom(e, ndb, dir, metadata); err != nil {

@@ -100,7 +100,7 @@ func chunksInAnyOrder(e *env) {
 	r := newRandom(42)
 	for name, c := range someContents() {
 		for _, pieces := range []int{1, 2, 7, 1000} {
-			ndb := newEnv(e.T, e.h).open() // a fresh database each
+			ndb := newEnv(e.trial, e.h).open() // a fresh database each
 			s := newSource(stateType, 9, c, pieces)
 			s.begin(e, ndb)
 			order := r.Perm(len(s.chunks))
@@ -411,7 +411,7 @@ func twoRootsRestored(e *env) {
 func versionsOnTop(e *env) {
 	r := newRandom(51)
 	for i, pieces := range []int{1, 5, 60} {
-		ndb := newEnv(e.T, e.h).open()
+		ndb := newEnv(e.trial, e.h).open()
 		if i > 0 {
 			e.twoVersions(ndb)
 		}

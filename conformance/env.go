@@ -13,17 +13,6 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// T is what a case needs of a test. *testing.T has it.
-type T interface {
-	Helper()
-	Context() context.Context
-	TempDir() string
-	Cleanup(f func())
-	Errorf(format string, args ...any)
-	Fatalf(format string, args ...any)
-	Failed() bool
-}
-
 // namespace is that of all databases here.
 var namespace = common.NewTestNamespaceFromSeed([]byte("conformance"), 0)
 
@@ -34,14 +23,14 @@ const (
 
 // env is what a case works in: one storage, and the database that is open there.
 type env struct {
-	T
+	*trial
 	h   Harness
 	ctx context.Context
 	cfg db.Config
 }
 
-func newEnv(t T, h Harness) *env {
-	return &env{T: t, h: h, ctx: t.Context(), cfg: db.Config{
+func newEnv(t *trial, h Harness) *env {
+	return &env{trial: t, h: h, ctx: t.Context(), cfg: db.Config{
 		Dir: t.TempDir() + "/db", Namespace: namespace, Settings: h.Settings,
 	}}
 }
@@ -53,6 +42,7 @@ func (e *env) open() db.NodeDB {
 	if err != nil {
 		e.Fatalf("open: %v", err)
 	}
+	e.keep(ndb)
 	e.Cleanup(func() {
 		// The case's own context has ended by now.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)

@@ -3,14 +3,9 @@
 package plugin_test
 
 import (
-	"context"
-	"fmt"
-	"syscall"
 	"testing"
 
 	"github.com/ckpt-project/ckpt/conformance"
-	"github.com/ckpt-project/ckpt/framework/common/errors"
-	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
@@ -24,52 +19,17 @@ func TestConformance(t *testing.T) {
 	for _, backend := range backends {
 		t.Run(backend, func(t *testing.T) {
 			t.Parallel()
-			dir := runDir(t)
-			conformance.Run(t, conformance.Harness{
-				Open: func(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
-					return openAlone(ctx, backend, dir, cfg)
-				},
-				Crash: crash,
-			})
+			conformance.Run(t, builtin(t, backend).Harness())
 		})
 	}
 }
 
-// alone is a database that has a process for itself.
-type alone struct {
-	db.NodeDB
-	process *plugin.Process
-}
-
-func openAlone(ctx context.Context, backend, runDir string, cfg *db.Config) (db.NodeDB, error) {
+// builtin is the program of a built-in backend: this test's own.
+func builtin(t *testing.T, backend string) conformance.Program {
+	t.Helper()
 	path, args, err := plugin.Builtin(backend)
 	if err != nil {
-		return nil, err
+		t.Fatal(err)
 	}
-	p, err := plugin.Launch(ctx, plugin.LaunchConfig{Path: path, Args: args, Env: []string{quickRace}, RunDir: runDir})
-	if err != nil {
-		return nil, err
-	}
-	ndb, err := p.Open(ctx, cfg)
-	if err != nil {
-		return nil, errors.Join(err, p.Close(ctx))
-	}
-	return alone{ndb, p}, nil
-}
-
-func (a alone) Close(ctx context.Context) error {
-	err := a.NodeDB.Close(ctx)
-	return errors.Join(err, a.process.Close(context.WithoutCancel(ctx)))
-}
-
-func crash(ndb db.NodeDB) error {
-	a, ok := ndb.(alone)
-	if !ok {
-		return fmt.Errorf("a %T has no process", ndb)
-	}
-	if err := syscall.Kill(a.process.PID(), syscall.SIGKILL); err != nil {
-		return err
-	}
-	<-a.process.Done()
-	return nil
+	return conformance.Program{Path: path, Args: args, Env: []string{quickRace}, RunDir: runDir(t)}
 }

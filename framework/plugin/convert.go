@@ -94,6 +94,7 @@ func toInfo(i db.Info) *pb.OpenResponse {
 		MaxKeyBytes: int64(i.MaxKeyBytes), MaxValueBytes: int64(i.MaxValueBytes), EmbedBytes: int64(i.EmbedBytes),
 		Durable: i.Capabilities.Durable, ReadOnly: i.Capabilities.ReadOnly,
 		WriteLogs: i.Capabilities.WriteLogs, Compact: i.Capabilities.Compact,
+		Integrity: i.Capabilities.Integrity,
 	}
 }
 
@@ -109,7 +110,9 @@ func fromInfo(r *pb.OpenResponse) (db.Info, error) {
 	return db.Info{
 		Backend: r.Backend, BackendVersion: r.BackendVersion, Namespace: common.Namespace(r.Namespace),
 		MaxKeyBytes: int(r.MaxKeyBytes), MaxValueBytes: int(r.MaxValueBytes), EmbedBytes: int(r.EmbedBytes),
-		Capabilities: db.Capabilities{Durable: r.Durable, ReadOnly: r.ReadOnly, WriteLogs: r.WriteLogs, Compact: r.Compact},
+		Capabilities: db.Capabilities{
+			Durable: r.Durable, ReadOnly: r.ReadOnly, WriteLogs: r.WriteLogs, Compact: r.Compact, Integrity: r.Integrity,
+		},
 	}, nil
 }
 

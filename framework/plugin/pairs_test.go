@@ -67,7 +67,7 @@ var pairNamespace = common.NewTestNamespaceFromSeed([]byte("pairs"), 0)
 
 func openPair(t *testing.T, backend string) db.NodeDB {
 	t.Helper()
-	ndb, err := openAlone(t.Context(), backend, runDir(t), &db.Config{Dir: t.TempDir() + "/db", Namespace: pairNamespace})
+	ndb, err := builtin(t, backend).Harness().Open(t.Context(), &db.Config{Dir: t.TempDir() + "/db", Namespace: pairNamespace})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -95,6 +95,9 @@ type Capabilities struct {
 	WriteLogs bool
 	// Compact says that Compact gives space back.
 	Compact bool
+	// Integrity says that what is damaged where it is stored, be it a single bit, is found when it is read:
+	// DB7 then holds for all damage, and not just for what happens to make no sense.
+	Integrity bool
 }
 
 // Entry is one stored node.

@@ -411,6 +411,7 @@ type OpenResponse struct {
 	ReadOnly       bool                   `protobuf:"varint,8,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	WriteLogs      bool                   `protobuf:"varint,9,opt,name=write_logs,json=writeLogs,proto3" json:"write_logs,omitempty"`
 	Compact        bool                   `protobuf:"varint,10,opt,name=compact,proto3" json:"compact,omitempty"`
+	Integrity      bool                   `protobuf:"varint,11,opt,name=integrity,proto3" json:"integrity,omitempty"`
 	unknownFields  protoimpl.UnknownFields
 	sizeCache      protoimpl.SizeCache
 }
@@ -511,6 +512,13 @@ func (x *OpenResponse) GetWriteLogs() bool {
 func (x *OpenResponse) GetCompact() bool {
 	if x != nil {
 		return x.Compact
+	}
+	return false
+}
+
+func (x *OpenResponse) GetIntegrity() bool {
+	if x != nil {
+		return x.Integrity
 	}
 	return false
 }
@@ -2423,7 +2431,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\amigrate\x18\v \x01(\bR\amigrate\x12!\n" +
 	"\fgarbage_rate\x18\f \x01(\x03R\vgarbageRate\x12!\n" +
 	"\fmemory_bytes\x18\r \x01(\x03R\vmemoryBytesB\v\n" +
-	"\t_settings\"\xcc\x02\n" +
+	"\t_settings\"\xea\x02\n" +
 	"\fOpenResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12'\n" +
 	"\x0fbackend_version\x18\x02 \x01(\tR\x0ebackendVersion\x12\x1c\n" +
@@ -2437,7 +2445,8 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\n" +
 	"write_logs\x18\t \x01(\bR\twriteLogs\x12\x18\n" +
 	"\acompact\x18\n" +
-	" \x01(\bR\acompact\"'\n" +
+	" \x01(\bR\acompact\x12\x1c\n" +
+	"\tintegrity\x18\v \x01(\bR\tintegrity\"'\n" +
 	"\rHandleRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\"B\n" +
 	"\x0eVersionRequest\x12\x16\n" +

@@ -76,6 +76,7 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 			ReadOnly:  cfg.ReadOnly,
 			WriteLogs: d.keepLogs,
 			Compact:   opts.Compact,
+			Integrity: true, // every value has a checksum over key and value
 		},
 	}
 	return d

@@ -1,0 +1,49 @@
+package conformance
+
+import (
+	"context"
+	"testing"
+)
+
+// Run proves a harness's databases in a test: a subtest for each case. It tries what is in profile durable
+// where the backend declares that it is durable, and otherwise what is in core. Cases that make no sense
+// for it are skipped, with the reason.
+func Run(t *testing.T, h Harness) {
+	RunProfile(t, h, "")
+}
+
+// RunProfile is Run for a given profile.
+func RunProfile(t *testing.T, h Harness, profile Profile) {
+	ctx := context.WithoutCancel(t.Context()) // subtests go on after this test's own context has ended
+	s, err := newSuite(ctx, h, Options{Profile: profile, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if profile == "" && s.declared[Durable] {
+		s.opts.Profile = ProfileDurable
+	}
+	t.Cleanup(func() {
+		if err := s.end(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, c := range s.opts.Cases {
+		if !s.opts.Profile.requires(c.Level, s.declared) {
+			continue
+		}
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel() // much of it is waiting for the disk
+			r := s.run(t.Context(), &c)
+			for _, line := range r.Log {
+				t.Log(line)
+			}
+			switch r.Verdict {
+			case Pass:
+			case NotSupported:
+				t.Skip(r.Reason)
+			default:
+				t.Errorf("%s: %s\n%s", r.Verdict, r.Reason, r.Explanation)
+			}
+		})
+	}
+}
