@@ -29,6 +29,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ckpt-project/ckpt/conformance"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -69,10 +70,11 @@ func Kills(t *testing.T, h Harness) {
 		newHost = func() (host, error) { return newRemote(h.Remote), nil }
 	}
 	n, seed := amount(t, h)
-	c := &counts{inFlight: map[kind]int{}}
+	c := newCounts()
+	lasted := map[kind][]time.Duration{} // the clock is no part of a history: it may know from the ones before
 	for ; c.crashes < n; seed++ {
 		dir := filepath.Join(t.TempDir(), strconv.FormatUint(seed, 10))
-		m := newKilling(filepath.Join(dir, "db"), newHost)
+		m := &killing{path: filepath.Join(dir, "db"), newHost: newHost, lasted: lasted}
 		live(t, m, h, seed, c)
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
