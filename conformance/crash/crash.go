@@ -4,7 +4,8 @@
 // closed and opened. Again and again it is killed. Then the database is opened in another process, read as
 // a whole, and held against a model: what was acknowledged is there and whole, each operation in flight has
 // been done wholly or not at all, no pin is left, Check finds nothing damaged and nothing that nothing
-// reaches. Then the history goes on with the same database.
+// reaches. Then the history goes on with the same database. Crashes are aimed at commits, finalizes, prunes,
+// collections of garbage, compactions and restores such that each is hit about as often; the log says how often.
 //
 //	func TestMain(m *testing.M) {
 //		if crash.Serve(mybackend.New()) {
