@@ -18,16 +18,18 @@ const checkRecordsFrame = 4 << 20
 // records looks at every record of the store by itself.
 func (c *check) records(ctx context.Context) error {
 	block := orderedBlocks{c: c}
-	return c.eachRecord(ctx, []byte{0}, nil, func(s kv.Snapshot, key, value []byte) error {
+	err := c.eachRecord(ctx, []byte{0}, nil, func(s kv.Snapshot, key, value []byte) error {
 		c.report.Records++
 		c.report.Bytes += uint64(len(key) + len(value))
 		c.did(len(key) + len(value))
-		return c.notes(c.record(s, key, value, &block))
+		return c.notes(versionIn(key), c.record(s, key, value, &block))
 	})
+	c.recordsRead = true
+	return err
 }
 
-// eachRecord calls f with the records from one key up to, not including, another (nil: to the end). What
-// it is given is valid until it returns.
+// eachRecord calls f with the records from one key up to, not including, another (nil: to the end), without
+// those that the engine can't read. What it is given is valid until it returns.
 func (c *check) eachRecord(ctx context.Context, from, to []byte, f func(s kv.Snapshot, key, value []byte) error) error {
 	for from != nil {
 		if err := c.d.carryOn(ctx); err != nil {
@@ -51,8 +53,10 @@ func (c *check) someRecords(ctx context.Context, from, to []byte, f func(s kv.Sn
 	cur := s.Cursor()
 	defer func() { err = errors.Join(err, storeError(cur.Close())) }()
 	size := 0
+	last := bytes.Clone(from)
 	for ok := cur.Seek(from); ok; ok = cur.Next() {
 		key := cur.Key()
+		last = append(last[:0], key...)
 		if to != nil && bytes.Compare(key, to) >= 0 {
 			return nil, nil
 		}
@@ -65,8 +69,16 @@ func (c *check) someRecords(ctx context.Context, from, to []byte, f func(s kv.Sn
 		}
 		size += len(key) + len(value)
 	}
-	// The engine can't get beyond damage of its own: then that is all there is to say of the rest.
-	return nil, c.notes(storeError(cur.Err()))
+	err = storeError(cur.Err())
+	if !isEngineDamage(err) {
+		return nil, err
+	}
+	until, behindErr := behind(s, last)
+	if behindErr != nil {
+		return nil, behindErr
+	}
+	c.cantReadOn(last, until, err)
+	return until, nil
 }
 
 // record looks at one record. Its error is damage, or a failure to look.
