@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
@@ -65,15 +66,33 @@ func (t *trial) run() {
 			t.guarded(last)
 		}
 	}()
-	limit := time.NewTimer(t.suite.opts.Timeout + afterTimeout)
-	defer limit.Stop()
 	select {
 	case <-done:
-	case <-limit.C:
-		t.giveUp()
+	case <-t.ctx.Done(): // its time is up, or nobody wants to know any more
+		limit := time.NewTimer(afterTimeout)
+		defer limit.Stop()
+		select {
+		case <-done:
+		case <-limit.C:
+			t.giveUp()
+		}
 	}
 	if t.ctx.Err() == context.DeadlineExceeded {
 		t.say(Fail, fmt.Sprintf("it did not end within %s", t.suite.opts.Timeout))
+	}
+	t.tidy()
+}
+
+// tidy removes the case's directory, or keeps it where that is wanted.
+func (t *trial) tidy() {
+	if keep := t.suite.opts.Keep; keep != "" && t.Failed() {
+		kept := filepath.Join(keep, filepath.Base(t.dir))
+		err := errors.Join(os.RemoveAll(kept), os.Rename(t.dir, kept)) // that of an earlier run makes room
+		if err == nil {
+			t.note("its directory is kept: " + kept)
+			return
+		}
+		t.note(fmt.Sprintf("its directory could not be kept: %v", err))
 	}
 	_ = os.RemoveAll(t.dir) // what is still in use goes with the suite's directory
 }
