@@ -26,7 +26,7 @@ func TestNotBegun(t *testing.T) {
 		}
 		return conformance.Program{Path: path, StartTimeout: time.Second}.Harness()
 	}
-	full := errors.New("the disk is full")
+	full := errors.New("the disk is full \x1b[2J")
 	for _, c := range []struct {
 		name    string
 		h       conformance.Harness
@@ -34,8 +34,8 @@ func TestNotBegun(t *testing.T) {
 		is      error
 		reason  string
 	}{
-		{"not a plugin", script("echo hello"), conformance.Fail, plugin.ErrLaunchFailed, "no plugin"},
-		{"dies at the start", script("echo out of luck >&2; exit 3"), conformance.Fail, plugin.ErrLaunchFailed, "out of luck"},
+		{"not a plugin", script("echo hello"), conformance.Fail, plugin.ErrLaunchFailed, "without saying that it is a plugin"},
+		{"dies at the start", script("echo out of luck >&2; exit 3"), conformance.Fail, plugin.ErrLaunchFailed, "exit status 3\nits last output:\n  out of luck"},
 		{"hangs at the start", script("exec sleep 100"), conformance.Fail, plugin.ErrLaunchFailed, "within 1s"},
 		{"not there", conformance.Program{Path: "./nothing"}.Harness(), conformance.Error, os.ErrNotExist, "no such program"},
 		{"not in the path", conformance.Program{Path: "nothing-of-that-name"}.Harness(), conformance.Error, plugin.ErrLaunchFailed, "no such program"},
@@ -46,7 +46,7 @@ func TestNotBegun(t *testing.T) {
 		},
 		{"can't open", conformance.Harness{Open: func(context.Context, *db.Config) (db.NodeDB, error) {
 			return nil, full
-		}}, conformance.Fail, full, "the disk is full"},
+		}}, conformance.Fail, full, "the disk is full \ufffd[2J"},
 		{"hangs when it opens", conformance.Harness{Open: func(ctx context.Context, _ *db.Config) (db.NodeDB, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()

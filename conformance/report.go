@@ -74,7 +74,7 @@ type Benchmark struct {
 
 // notBegun is the verdict where no case could be tried.
 func (r *Report) notBegun(err error, took time.Duration) {
-	r.Verdict, r.Reason, r.Seconds = Fail, strings.TrimPrefix(err.Error(), "conformance: "), seconds(took)
+	r.Verdict, r.Reason, r.Seconds = Fail, printable(strings.TrimPrefix(err.Error(), "conformance: ")), seconds(took)
 	var broken *brokenError
 	if errors.As(err, &broken) {
 		r.Verdict = Error

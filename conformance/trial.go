@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -138,10 +140,21 @@ func (t *trial) say(v Verdict, reason string) {
 	if t.over {
 		return
 	}
+	reason = printable(reason)
 	t.log = append(t.log, reason)
 	if t.verdict == "" || v == Error && t.verdict == Fail {
 		t.verdict, t.reason = v, firstLine(reason)
 	}
+}
+
+// printable replaces what would do something to a terminal: a backend's errors can hold any bytes.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 func firstLine(s string) string {
@@ -156,7 +169,7 @@ func (t *trial) note(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.over {
-		t.log = append(t.log, line)
+		t.log = append(t.log, printable(line))
 	}
 }
 

@@ -1,6 +1,7 @@
 package report
 
 import (
+	"bytes"
 	_ "embed"
 	"fmt"
 	"html/template"
@@ -8,6 +9,8 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/ckpt-project/ckpt/conformance"
 )
@@ -26,12 +29,23 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 
 // HTML writes a report as one page that needs nothing else, no scripts either.
 func HTML(w io.Writer, r *conformance.Report) error {
-	return page.Execute(w, struct {
+	var b bytes.Buffer
+	if err := page.Execute(&b, struct {
 		*conformance.Report
 		Subject, Sentence string
 		Areas             []Area
 		NotPassed         []conformance.Result
-	}{r, Subject(r), Sentence(r), Areas(r), NotPassed(r)})
+	}{r, Subject(r), Sentence(r), Areas(r), NotPassed(r)}); err != nil {
+		return err
+	}
+	// Pages hold no control characters, nor bytes that are no UTF-8.
+	_, err := w.Write(bytes.Map(func(c rune) rune {
+		if unicode.IsControl(c) && c != '\n' && c != '\t' {
+			return utf8.RuneError
+		}
+		return c
+	}, b.Bytes()))
+	return err
 }
 
 // look is how a verdict looks: the name of its class, and the sign that stands for it where there is no

@@ -238,17 +238,16 @@ func couldNotBegin(name string, r *conformance.Report, err error) error {
 
 // verdictError is the error that a profile is not passed; nil where it is.
 func verdictError(r *conformance.Report) error {
-	sentence := strings.TrimSuffix(report.Sentence(r), ".")
+	code := exit.Failed
 	switch r.Verdict {
 	case conformance.Pass:
 		return nil
 	case conformance.Fail:
-		return exit.Errorf(exit.Invalid, "%s", sentence)
+		code = exit.Invalid
 	case conformance.Partial:
-		return exit.Errorf(exit.Partial, "%s", sentence)
-	default:
-		return exit.Errorf(exit.Failed, "%s", sentence)
+		code = exit.Partial
 	}
+	return exit.Errorf(code, "profile %s is not passed: %s", r.Profile, r.Reason)
 }
 
 // caseStatus is how far the suite has come. The suite tells it while another goroutine reads it.
