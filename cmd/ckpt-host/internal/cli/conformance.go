@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -143,7 +142,7 @@ func (e *env) conformance(ctx context.Context, name string, f *conformanceFlags)
 	}
 	if f.settings != "" {
 		if program.Settings, err = config.LoadSettings(f.settings); err != nil {
-			return settingsError(err)
+			return &exit.Error{Code: exit.Config, Err: err}
 		}
 	}
 	if f.opts.Keep != "" {
@@ -184,14 +183,6 @@ func programOf(name string) (conformance.Program, error) {
 	}
 	path, args, err := plugin.Builtin(name)
 	return conformance.Program{Name: "ckpt-host, built-in " + name, Path: path, Args: args}, err
-}
-
-// settingsError gives what is wrong with the settings' file its exit code.
-func settingsError(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return exit.Errorf(exit.Config, "%w", err)
-	}
-	return err
 }
 
 // alone is the command that runs a case alone.
