@@ -85,9 +85,10 @@ func (t *trial) run() {
 	t.tidy()
 }
 
-// tidy removes the case's directory, or keeps it where that is wanted.
+// tidy removes the case's directory, or keeps it where that is wanted. A run that was broken off fails
+// cases for no fault of theirs.
 func (t *trial) tidy() {
-	if keep := t.suite.opts.Keep; keep != "" && t.Failed() {
+	if keep := t.suite.opts.Keep; keep != "" && t.Failed() && t.ctx.Err() != context.Canceled {
 		kept := filepath.Join(keep, filepath.Base(t.dir))
 		err := errors.Join(os.RemoveAll(kept), os.Rename(t.dir, kept)) // that of an earlier run makes room
 		if err == nil {
@@ -140,11 +141,17 @@ func (t *trial) say(v Verdict, reason string) {
 	if t.over {
 		return
 	}
-	reason = printable(reason)
+	reason = t.printable(reason)
 	t.log = append(t.log, reason)
 	if t.verdict == "" || v == Error && t.verdict == Fail {
 		t.verdict, t.reason = v, firstLine(reason)
 	}
+}
+
+// printable is what a case says as reports have it: they go to other machines, where the suite's directory
+// says nothing.
+func (t *trial) printable(s string) string {
+	return printable(strings.ReplaceAll(s, t.suite.dir, "DIR"))
 }
 
 // printable replaces what would do something to a terminal: a backend's errors can hold any bytes.
@@ -169,7 +176,7 @@ func (t *trial) note(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.over {
-		t.log = append(t.log, printable(line))
+		t.log = append(t.log, t.printable(line))
 	}
 }
 

@@ -24,7 +24,7 @@ var page = template.Must(template.New("page").Funcs(template.FuncMap{
 	"number": number,
 	"share":  share,
 	"took":   Took,
-	"log":    func(lines []string) string { return strings.Join(lines, "\n") },
+	"log":    log,
 }).Parse(pageText))
 
 // HTML writes a report as one page that needs nothing else, no scripts either.
@@ -46,6 +46,14 @@ func HTML(w io.Writer, r *conformance.Report) error {
 		return c
 	}, b.Bytes()))
 	return err
+}
+
+// log is a case's log as a text, "" where it says no more than the reason.
+func log(c conformance.Result) string {
+	if len(c.Log) == 1 && c.Log[0] == c.Reason {
+		return ""
+	}
+	return strings.Join(c.Log, "\n")
 }
 
 // look is how a verdict looks: the name of its class, and the sign that stands for it where there is no

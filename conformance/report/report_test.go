@@ -59,6 +59,7 @@ func sample() *conformance.Report {
 			result("crash/one", conformance.Fail, false),
 			result("crash/two", conformance.Pass, false),
 			result("crash/three", conformance.Pass, true),
+			result("upkeep/one", conformance.NotSupported, false),
 		},
 		Benchmarks: []conformance.Benchmark{{Name: "walk", Value: 1234567, Unit: "records/s"}, {Name: "read", Value: 0.25, Unit: "ms"}},
 	}
@@ -219,12 +220,12 @@ func parseJUnit(t *testing.T, r *conformance.Report) *element {
 func TestJUnit(t *testing.T) {
 	golden(t, "sample.xml", text(t, report.JUnit, sample()))
 	root := parseJUnit(t, sample())
-	if got := len(root.find("testsuite")); got != 3 {
+	if got := len(root.find("testsuite")); got != 4 {
 		t.Errorf("%d suites, want one an area", got)
 	}
 	want := map[string]string{
 		"walk/one": "", "walk/two": "failure", "prune/one": "skipped", "prune/two": "error", "prune/three": "failure",
-		"crash/one": "skipped", "crash/two": "", "crash/three": "",
+		"crash/one": "skipped", "crash/two": "", "crash/three": "", "upkeep/one": "skipped",
 	}
 	for _, c := range root.find("testcase") {
 		got := ""
@@ -286,7 +287,7 @@ func TestHTML(t *testing.T) {
 	for _, part := range []string{
 		"<h1>mine<small>1.2.3</small></h1>", `<div class="verdict fail">fail</div>`, strings.Repeat("ab", 32), "linux/amd64", "profile core",
 		"<b>2</b>passed", "<b>2</b>failed", "<b>1</b>errors of the suite", "<b>1</b>not supported", "a &lt;remark&gt;", "4 May 2026, 03:02 UTC",
-		"1 of 2 passed", "1 of 1 passed, 2 not asked for", "it was &lt;not&gt; what it should be", "second line", "1,234,567 records/s", "width: 33.33%",
+		"1 of 2 passed", "1 of 1 passed, 2 not asked for · 750 ms", "<span>1 not asked for · 250 ms", "it was &lt;not&gt; what it should be", "second line", "1,234,567 records/s", "width: 33.33%",
 		"&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;", "prefers-color-scheme: dark", "Profile core does not ask for it",
 		"ckpt-host conformance ./mine --run &#39;^walk/two$&#39;",
 	} {
