@@ -41,7 +41,8 @@ func TestNotBegun(t *testing.T) {
 		{"not in the path", conformance.Program{Path: "nothing-of-that-name"}.Harness(), conformance.Error, plugin.ErrLaunchFailed, "no such program"},
 		{"not executable", conformance.Program{Path: notExecutable(t)}.Harness(), conformance.Fail, os.ErrPermission, "permission denied"},
 		{
-			"bad settings", conformance.Harness{Open: memory.New().New, Settings: []byte(`{"unheard_of":1}`)},
+			"bad settings",
+			conformance.Harness{Open: memory.New().New, Settings: []byte(`{"unheard_of":1}`)},
 			conformance.Error, db.ErrBadSettings, "unheard_of",
 		},
 		{"can't open", conformance.Harness{Open: func(context.Context, *db.Config) (db.NodeDB, error) {
@@ -152,5 +153,18 @@ func TestKeep(t *testing.T) {
 				t.Errorf("%s: %s, log %q", c.Name, c.Verdict, c.Log)
 			}
 		}
+	}
+}
+
+// TestReasonsTravel has a case fail with an error that names a file: on other machines its path says nothing.
+func TestReasonsTravel(t *testing.T) {
+	dir := t.TempDir()
+	cases := conformance.Select(regexp.MustCompile("^read-only/open$"))
+	r, err := conformance.Prove(t.Context(), conformance.Harness{Open: memory.New().New}, conformance.Options{Cases: cases, Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.Cases[0].Reason + strings.Join(r.Cases[0].Log, "\n"); !strings.Contains(got, " DIR/read-only-open/1/db") || strings.Contains(got, dir) {
+		t.Errorf("it says %s", got)
 	}
 }

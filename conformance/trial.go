@@ -39,8 +39,8 @@ type trial struct {
 	over bool
 }
 
-// afterTimeout is how long a case whose time is up has to end by itself.
-const afterTimeout = 15 * time.Second
+// afterTimeout is how long a case has to end by itself whose time is up, or that is broken off.
+var afterTimeout = 15 * time.Second
 
 func newTrial(ctx context.Context, s *suite, c *Case) *trial {
 	t := &trial{suite: s, c: c, dir: filepath.Join(s.dir, strings.ReplaceAll(c.Name, "/", "-"))}
