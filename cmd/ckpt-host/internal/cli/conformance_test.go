@@ -17,7 +17,8 @@ func TestAlone(t *testing.T) {
 	}{
 		{"bbolt", conformanceFlags{}, `ckpt-host conformance bbolt --run '^walk/one$'`},
 		{
-			"./my plugin", conformanceFlags{settings: "it's.hcl", opts: conformance.Options{Profile: conformance.ProfileDurable}},
+			"./my plugin",
+			conformanceFlags{settings: "it's.hcl", opts: conformance.Options{Profile: conformance.ProfileDurable}},
 			`ckpt-host conformance './my plugin' --config 'it'\''s.hcl' --profile durable --run '^walk/one$'`,
 		},
 	} {
