@@ -16,6 +16,41 @@ import (
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
+// pluginVariable makes the test's own binary a plugin that behaves as its value says.
+const pluginVariable = "CKPT_CONFORMANCE_TEST_PLUGIN"
+
+func init() {
+	if behaviour := os.Getenv(pluginVariable); behaviour != "" {
+		plugin.Serve(plugin.ServeOptions{Factory: misbehaving(behaviour), Version: "1"})
+		os.Exit(0)
+	}
+}
+
+// misbehaving is a backend whose databases don't open, or don't last.
+type misbehaving string
+
+func (misbehaving) Name() string { return "misbehaving" }
+
+func (b misbehaving) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
+	println("out of luck") // as the runtime's panics, and unlike os.Stderr here, it goes straight to the host
+	switch b {
+	case "dies":
+		os.Exit(4)
+	case "hangs":
+		select {}
+	}
+	return memory.New().New(ctx, cfg) // it forgets
+}
+
+func misbehaves(t *testing.T, behaviour string) conformance.Harness {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return conformance.Program{Path: self, Env: []string{pluginVariable + "=" + behaviour}}.Harness()
+}
+
 // TestNotBegun proves what is none of the backend's cases: programs that are no plugins, and databases that
 // don't open. There is a report either way, with a reason that a person can use, and nothing is left.
 func TestNotBegun(t *testing.T) {
@@ -37,6 +72,8 @@ func TestNotBegun(t *testing.T) {
 		{"not a plugin", script("echo hello"), conformance.Fail, plugin.ErrLaunchFailed, "without saying that it is a plugin"},
 		{"dies at the start", script("echo out of luck >&2; exit 3"), conformance.Fail, plugin.ErrLaunchFailed, "exit status 3\nits last output:\n  out of luck"},
 		{"hangs at the start", script("exec sleep 100"), conformance.Fail, plugin.ErrLaunchFailed, "within 1s"},
+		{"dies when it opens", misbehaves(t, "dies"), conformance.Fail, db.ErrUnavailable, "exit status 4\nthe last output of its process:\n  out of luck"},
+		{"its process hangs when it opens", misbehaves(t, "hangs"), conformance.Fail, context.DeadlineExceeded, "opening an empty database hangs"},
 		{"not there", conformance.Program{Path: "./nothing"}.Harness(), conformance.Error, os.ErrNotExist, "no such program"},
 		{"not in the path", conformance.Program{Path: "nothing-of-that-name"}.Harness(), conformance.Error, plugin.ErrLaunchFailed, "no such program"},
 		{"not executable", conformance.Program{Path: notExecutable(t)}.Harness(), conformance.Fail, os.ErrPermission, "permission denied"},
@@ -166,5 +203,21 @@ func TestReasonsTravel(t *testing.T) {
 	}
 	if got := r.Cases[0].Reason + strings.Join(r.Cases[0].Log, "\n"); !strings.Contains(got, " DIR/read-only-open/1/db") || strings.Contains(got, dir) {
 		t.Errorf("it says %s", got)
+	}
+}
+
+// TestFailuresHaveTheProcessesOutput has a case fail, and one pass: the log of the first has what its
+// processes have said, as a panic of theirs, and the other's has not.
+func TestFailuresHaveTheProcessesOutput(t *testing.T) {
+	cases := conformance.Select(regexp.MustCompile("^(versions/empty-root|versions/committed-and-reopened)$"))
+	r, err := conformance.Prove(t.Context(), misbehaves(t, "forgets"), conformance.Options{Cases: cases, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range r.Cases {
+		said := strings.Contains(strings.Join(c.Log, "\n"), "the last output of its process:\n  out of luck")
+		if want := c.Name == "versions/committed-and-reopened"; said != want || (c.Verdict == conformance.Fail) != want {
+			t.Errorf("%s: %s, log %q", c.Name, c.Verdict, c.Log)
+		}
 	}
 }

@@ -57,14 +57,15 @@ func (p *Program) name() string {
 }
 
 // launch starts a process of the program.
-func (p *Program) launch(ctx context.Context) (*plugin.Process, error) {
+func (p *Program) launch(ctx context.Context, logger hclog.Logger) (*plugin.Process, error) {
 	return plugin.Launch(ctx, plugin.LaunchConfig{
-		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout, Logger: p.Logger,
+		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout, Logger: logger,
 	})
 }
 
 func (p Program) open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
-	process, err := p.launch(ctx)
+	said := &output{}
+	process, err := p.launch(ctx, said.logger(p.Logger))
 	if err != nil {
 		return nil, err
 	}
@@ -73,15 +74,20 @@ func (p Program) open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 		// Nothing is open in it that had to be closed well.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
-		return nil, errors.Join(err, process.Close(ctx))
+		err = errors.Join(err, process.Close(ctx))
+		if text := said.String(); text != "" {
+			err = fmt.Errorf("%w\n%s", err, text)
+		}
+		return nil, err
 	}
-	return &served{NodeDB: ndb, process: process}, nil
+	return &served{NodeDB: ndb, process: process, said: said}, nil
 }
 
 // served is a database that has a process for itself, which ends with it.
 type served struct {
 	db.NodeDB
 	process *plugin.Process
+	said    *output
 
 	mu     sync.Mutex
 	closed bool

@@ -82,7 +82,22 @@ func (t *trial) run() {
 	if t.ctx.Err() == context.DeadlineExceeded {
 		t.say(Fail, fmt.Sprintf("it did not end within %s", t.suite.opts.Timeout))
 	}
+	if t.Failed() {
+		t.noteOutputs()
+	}
 	t.tidy()
+}
+
+// noteOutputs notes what the processes of the case's databases have said last.
+func (t *trial) noteOutputs() {
+	t.mu.Lock()
+	opened := t.opened
+	t.mu.Unlock()
+	for _, ndb := range opened {
+		if s, ok := ndb.(*served); ok && s.said.String() != "" {
+			t.note(s.said.String())
+		}
+	}
 }
 
 // tidy removes the case's directory, or keeps it where that is wanted. A run that was broken off fails

@@ -150,7 +150,7 @@ func (e *env) conformance(ctx context.Context, name string, f *conformanceFlags)
 			return fmt.Errorf("--keep: %w", err)
 		}
 	}
-	program.Logger = e.logger().Named(name)
+	program.Logger = e.logger().Named(filepath.Base(name))
 	f.opts.Alone = func(c *conformance.Case) string { return f.alone(name, c) }
 
 	status := newCaseStatus(len(f.opts.Cases), f.opts.Benchmarks)
@@ -223,7 +223,7 @@ func couldNotBegin(name string, r *conformance.Report, err error) error {
 	case errors.Is(err, plugin.ErrLaunchFailed):
 		return e.WithHint("%s is neither a program nor a built-in backend (%s)", name, strings.Join(config.BuiltinPlugins, ", "))
 	default:
-		return e
+		return e.WithHint("with --log-level debug, all that its process logs is shown")
 	}
 }
 
