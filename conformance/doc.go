@@ -12,8 +12,8 @@
 //		conformance.Run(t, conformance.Program{Path: "./my-backend"}.Harness())
 //	}
 //
-// The command `ckpt-host conformance` is the same for a program that is not at hand as source. Both use
-// Prove, which gives a report.
+// The command `ckpt-host conformance` is the same for a program that is not at hand as source. It uses
+// Prove, which gives a report; package report writes that.
 //
 // # Levels and profiles
 //
@@ -29,7 +29,8 @@
 //
 // A case passes or fails; or it is not supported, with the reason; or the suite itself could not do it,
 // which is an error. Nothing but a case that passed counts as passed: a run in which a case of the profile
-// was left out is partial.
+// was left out is partial. A backend that can't be begun with, as its program is no plugin or opens no
+// database, fails with that as the reason. Benchmarks stand beside the verdict.
 //
 // # Stability
 //

@@ -18,8 +18,13 @@ import (
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
+// endTimeout is how long a process in which no database could be opened has to end, before it is killed.
+const endTimeout = 5 * time.Second
+
 // Program is a plugin's program.
 type Program struct {
+	// Name is what reports call it; "" means Path.
+	Name string
 	// Path, Args and Env are as in plugin.LaunchConfig.
 	Path string
 	Args []string
@@ -44,29 +49,45 @@ func (p Program) Harness() Harness {
 	}
 }
 
+func (p *Program) name() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return p.Path
+}
+
 // launch starts a process of the program.
-func (p *Program) launch(ctx context.Context) (*plugin.Process, error) {
+func (p *Program) launch(ctx context.Context, logger hclog.Logger) (*plugin.Process, error) {
 	return plugin.Launch(ctx, plugin.LaunchConfig{
-		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout, Logger: p.Logger,
+		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout, Logger: logger,
 	})
 }
 
 func (p Program) open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
-	process, err := p.launch(ctx)
+	said := &output{}
+	process, err := p.launch(ctx, said.logger(p.Logger))
 	if err != nil {
 		return nil, err
 	}
 	ndb, err := process.Open(ctx, cfg)
 	if err != nil {
-		return nil, errors.Join(err, process.Close(context.WithoutCancel(ctx)))
+		// Nothing is open in it that had to be closed well.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
+		defer cancel()
+		err = errors.Join(err, process.Close(ctx))
+		if text := said.String(); text != "" {
+			err = fmt.Errorf("%w\n%s", err, text)
+		}
+		return nil, err
 	}
-	return &served{NodeDB: ndb, process: process}, nil
+	return &served{NodeDB: ndb, process: process, said: said}, nil
 }
 
 // served is a database that has a process for itself, which ends with it.
 type served struct {
 	db.NodeDB
 	process *plugin.Process
+	said    *output
 
 	mu     sync.Mutex
 	closed bool
@@ -106,16 +127,16 @@ func killProcess(ndb db.NodeDB) error {
 func (p *Program) sha256() (string, error) {
 	path, err := exec.LookPath(p.Path)
 	if err != nil {
-		return "", fmt.Errorf("conformance: %w", err)
+		return "", err
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return "", fmt.Errorf("conformance: %w", err)
+		return "", err
 	}
 	defer f.Close()
 	sum := sha256.New()
 	if _, err := io.Copy(sum, f); err != nil {
-		return "", fmt.Errorf("conformance: reading %s: %w", path, err)
+		return "", err
 	}
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }

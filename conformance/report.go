@@ -1,6 +1,11 @@
 package conformance
 
-import "time"
+import (
+	"strings"
+	"time"
+
+	"github.com/ckpt-project/ckpt/framework/common/errors"
+)
 
 // Report is what came of a run. Its JSON form is stable.
 type Report struct {
@@ -12,7 +17,7 @@ type Report struct {
 	Backend        string  `json:"backend"`
 	BackendVersion string  `json:"backend_version"`
 	Capabilities   []Level `json:"capabilities"`
-	// Program is the program that was run, and SHA256 its file's hash; both are empty where the backend was
+	// Program names the program that was run, and SHA256 its file's hash; both are empty where the backend was
 	// in the suite's own process.
 	Program string `json:"program,omitempty"`
 	SHA256  string `json:"sha256,omitempty"`
@@ -65,6 +70,15 @@ type Benchmark struct {
 	Name  string  `json:"name"`
 	Value float64 `json:"value"`
 	Unit  string  `json:"unit"`
+}
+
+// notBegun is the verdict where no case could be tried.
+func (r *Report) notBegun(err error, took time.Duration) {
+	r.Verdict, r.Reason, r.Seconds = Fail, printable(strings.TrimPrefix(err.Error(), "conformance: ")), seconds(took)
+	var broken *brokenError
+	if errors.As(err, &broken) {
+		r.Verdict = Error
+	}
 }
 
 // sum counts, and gives the whole its verdict. all is how many cases the profile asks for.

@@ -3,7 +3,9 @@ package conformance
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
+	"os/exec"
 	"runtime"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
 // Options say what Prove does, and how.
@@ -32,27 +35,58 @@ type Options struct {
 	Ended func(r *Result)
 	// Alone says how a case is run alone, for reports; nil means that its name says it.
 	Alone func(c *Case) string
+	// Keep is where the directories of cases that failed are kept, each under its case's name; "" means
+	// that they are removed.
+	Keep string
+	// Benchmarks says that the backend is measured, too, when the cases have ended.
+	Benchmarks bool
 }
 
-// DefaultTimeout is how long a case may take where nothing else is said.
-const DefaultTimeout = 2 * time.Minute
+const (
+	// DefaultTimeout is how long a case may take where nothing else is said.
+	DefaultTimeout = 2 * time.Minute
+	// beginTimeout is how long the first database may take to open and close. It is an empty one: what
+	// takes longer hangs.
+	beginTimeout = 20 * time.Second
+)
 
-// Prove runs cases against a harness's databases, and reports. Its error says that it could not begin, or
-// that ctx has ended; how the backend did is in the report alone.
-func Prove(ctx context.Context, h Harness, opts Options) (*Report, error) {
-	s, err := newSuite(ctx, h, opts)
-	if err != nil {
-		return nil, err
+// Prove runs cases against a harness's databases, and reports. How the backend did is in the report alone.
+// Its error says that no case was tried because no database could be opened, which the report has as its
+// verdict and reason: Fail where it is the backend's fault, Error where nothing is known of that. When ctx
+// has ended, its error comes without a report.
+func Prove(ctx context.Context, h Harness, opts Options) (r *Report, err error) {
+	s := newSuite(h, opts)
+	defer func() {
+		if left := s.end(); left != nil && r != nil {
+			r.Remarks = append(r.Remarks, fmt.Sprintf("the suite's directory could not be removed: %v", left))
+		}
+	}()
+	began := time.Now()
+	s.report.Started = began.UTC().Truncate(time.Second)
+	if err := s.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		s.report.notBegun(err, time.Since(began))
+		return s.report, err
 	}
-	defer s.end()
-	s.report.Started = time.Now().UTC()
 	if err := s.runAll(ctx); err != nil {
 		return nil, err
 	}
-	s.report.Seconds = time.Since(s.report.Started).Seconds()
+	s.report.Seconds = seconds(time.Since(began))
 	s.finish()
+	if s.opts.Benchmarks {
+		if err := s.bench(ctx); ctx.Err() != nil {
+			return nil, ctx.Err()
+		} else if err != nil {
+			s.report.Remarks = append(s.report.Remarks, fmt.Sprintf("the benchmarks did not end well: %v", err))
+		}
+	}
 	return s.report, nil
 }
+
+// seconds is a time as reports have it.
+func seconds(d time.Duration) float64 { return d.Round(time.Millisecond).Seconds() }
 
 // suite is a run of cases.
 type suite struct {
@@ -63,8 +97,7 @@ type suite struct {
 	report   *Report
 }
 
-// newSuite opens a database, to see what the backend is and declares.
-func newSuite(ctx context.Context, h Harness, opts Options) (*suite, error) {
+func newSuite(h Harness, opts Options) *suite {
 	if opts.Profile == "" {
 		opts.Profile = ProfileCore
 	}
@@ -77,40 +110,69 @@ func newSuite(ctx context.Context, h Harness, opts Options) (*suite, error) {
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
 	}
-	dir, err := os.MkdirTemp(opts.Dir, "ckpt-conformance-")
-	if err != nil {
-		return nil, fmt.Errorf("conformance: %w", err)
-	}
-	s := &suite{h: h, opts: opts, dir: dir, declared: make(map[Level]bool), report: &Report{
+	return &suite{h: h, opts: opts, declared: make(map[Level]bool), report: &Report{
 		Suite: Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Profile: opts.Profile,
+		Capabilities: []Level{}, Cases: []Result{},
 	}}
-	if err := s.look(ctx); err != nil {
-		return nil, errors.Join(err, s.end())
+}
+
+// begin makes the suite's directory, and opens a database in it to see what the backend is and declares.
+func (s *suite) begin(ctx context.Context) error {
+	where := s.opts.Dir
+	if s.opts.Keep != "" {
+		where = s.opts.Keep // so that what is kept can be renamed
 	}
-	return s, nil
+	var err error
+	if s.dir, err = os.MkdirTemp(where, "ckpt-conformance-"); err != nil {
+		return &brokenError{fmt.Errorf("conformance: %w", err)}
+	}
+	return s.look(ctx)
 }
 
 // end removes what the cases left.
-func (s *suite) end() error { return os.RemoveAll(s.dir) }
+func (s *suite) end() error {
+	if s.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(s.dir)
+}
+
+// brokenError is what says nothing about the backend.
+type brokenError struct{ error }
+
+func (e *brokenError) Unwrap() error { return e.error }
 
 // look asks a database what the backend is.
 func (s *suite) look(ctx context.Context) error {
 	if p := s.h.Program; p != nil {
-		s.report.Program = p.Path
+		s.report.Program = p.name()
 		var err error
-		if s.report.SHA256, err = p.sha256(); err != nil {
-			return err
+		switch s.report.SHA256, err = p.sha256(); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, exec.ErrNotFound):
+			return &brokenError{fmt.Errorf("conformance: there is no such program: %w: %w", plugin.ErrLaunchFailed, err)}
+		case errors.Is(err, exec.ErrDot), errors.Is(err, fs.ErrPermission):
+			// Launching it says what is wrong with it, if that is anything.
+		case err != nil:
+			return &brokenError{fmt.Errorf("conformance: the program can't be read: %w", err)}
 		}
 	}
-	ctx, cancel := context.WithTimeout(ctx, s.opts.Timeout)
+	limit := min(s.opts.Timeout, beginTimeout)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	ndb, err := s.h.Open(ctx, &db.Config{Dir: s.dir + "/look/db", Namespace: namespace, Settings: s.h.Settings})
-	if err != nil {
+	switch {
+	case errors.Is(err, plugin.ErrLaunchFailed):
+		return fmt.Errorf("conformance: the program is no plugin that can be launched: %w", err)
+	case err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded):
+		return fmt.Errorf("conformance: opening an empty database hangs: it took longer than %s: %w", limit, err)
+	case errors.Is(err, db.ErrBadSettings):
+		return &brokenError{fmt.Errorf("conformance: the backend refuses its settings: %w", err)}
+	case err != nil:
 		return fmt.Errorf("conformance: no database can be opened: %w", err)
 	}
 	info := ndb.Info()
 	if err := ndb.Close(ctx); err != nil {
-		return fmt.Errorf("conformance: closing the first database: %w", err)
+		return fmt.Errorf("conformance: closing the first database, an empty one: %w", err)
 	}
 	s.report.Backend, s.report.BackendVersion, s.report.Capabilities = info.Backend, info.BackendVersion, []Level{}
 	for _, c := range capabilities {
@@ -172,7 +234,7 @@ func (s *suite) run(ctx context.Context, c *Case) Result {
 	began := time.Now()
 	t := newTrial(ctx, s, c)
 	t.run()
-	r.Seconds = time.Since(began).Seconds()
+	r.Seconds = seconds(time.Since(began))
 	r.Verdict, r.Reason, r.Log = t.result()
 	return r
 }

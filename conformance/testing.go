@@ -15,18 +15,18 @@ func Run(t *testing.T, h Harness) {
 // RunProfile is Run for a given profile.
 func RunProfile(t *testing.T, h Harness, profile Profile) {
 	ctx := context.WithoutCancel(t.Context()) // subtests go on after this test's own context has ended
-	s, err := newSuite(ctx, h, Options{Profile: profile, Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if profile == "" && s.declared[Durable] {
-		s.opts.Profile = ProfileDurable
-	}
+	s := newSuite(h, Options{Profile: profile, Dir: t.TempDir()})
 	t.Cleanup(func() {
 		if err := s.end(); err != nil {
 			t.Error(err)
 		}
 	})
+	if err := s.begin(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if profile == "" && s.declared[Durable] {
+		s.opts.Profile = ProfileDurable
+	}
 	for _, c := range s.opts.Cases {
 		if !s.opts.Profile.requires(c.Level, s.declared) {
 			continue

@@ -11,7 +11,10 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
+	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
@@ -36,8 +39,8 @@ type trial struct {
 	over bool
 }
 
-// afterTimeout is how long a case whose time is up has to end by itself.
-const afterTimeout = 15 * time.Second
+// afterTimeout is how long a case has to end by itself whose time is up, or that is broken off.
+var afterTimeout = 15 * time.Second
 
 func newTrial(ctx context.Context, s *suite, c *Case) *trial {
 	t := &trial{suite: s, c: c, dir: filepath.Join(s.dir, strings.ReplaceAll(c.Name, "/", "-"))}
@@ -65,15 +68,49 @@ func (t *trial) run() {
 			t.guarded(last)
 		}
 	}()
-	limit := time.NewTimer(t.suite.opts.Timeout + afterTimeout)
-	defer limit.Stop()
 	select {
 	case <-done:
-	case <-limit.C:
-		t.giveUp()
+	case <-t.ctx.Done(): // its time is up, or nobody wants to know any more
+		limit := time.NewTimer(afterTimeout)
+		defer limit.Stop()
+		select {
+		case <-done:
+		case <-limit.C:
+			t.giveUp()
+		}
 	}
 	if t.ctx.Err() == context.DeadlineExceeded {
 		t.say(Fail, fmt.Sprintf("it did not end within %s", t.suite.opts.Timeout))
+	}
+	if t.Failed() {
+		t.noteOutputs()
+	}
+	t.tidy()
+}
+
+// noteOutputs notes what the processes of the case's databases have said last.
+func (t *trial) noteOutputs() {
+	t.mu.Lock()
+	opened := t.opened
+	t.mu.Unlock()
+	for _, ndb := range opened {
+		if s, ok := ndb.(*served); ok && s.said.String() != "" {
+			t.note(s.said.String())
+		}
+	}
+}
+
+// tidy removes the case's directory, or keeps it where that is wanted. A run that was broken off fails
+// cases for no fault of theirs.
+func (t *trial) tidy() {
+	if keep := t.suite.opts.Keep; keep != "" && t.Failed() && t.ctx.Err() != context.Canceled {
+		kept := filepath.Join(keep, filepath.Base(t.dir))
+		err := errors.Join(os.RemoveAll(kept), os.Rename(t.dir, kept)) // that of an earlier run makes room
+		if err == nil {
+			t.note("its directory is kept: " + kept)
+			return
+		}
+		t.note(fmt.Sprintf("its directory could not be kept: %v", err))
 	}
 	_ = os.RemoveAll(t.dir) // what is still in use goes with the suite's directory
 }
@@ -119,10 +156,27 @@ func (t *trial) say(v Verdict, reason string) {
 	if t.over {
 		return
 	}
+	reason = t.printable(reason)
 	t.log = append(t.log, reason)
 	if t.verdict == "" || v == Error && t.verdict == Fail {
 		t.verdict, t.reason = v, firstLine(reason)
 	}
+}
+
+// printable is what a case says as reports have it: they go to other machines, where the suite's directory
+// says nothing.
+func (t *trial) printable(s string) string {
+	return printable(strings.ReplaceAll(s, t.suite.dir, "DIR"))
+}
+
+// printable replaces what would do something to a terminal: a backend's errors can hold any bytes.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return utf8.RuneError
+		}
+		return r
+	}, s)
 }
 
 func firstLine(s string) string {
@@ -137,7 +191,7 @@ func (t *trial) note(line string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.over {
-		t.log = append(t.log, line)
+		t.log = append(t.log, t.printable(line))
 	}
 }
 

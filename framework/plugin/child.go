@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -190,4 +191,24 @@ func (c *child) ending() string {
 		text += ": " + c.err.Error()
 	}
 	return text
+}
+
+// noHandshake are the beginnings of what go-plugin says of a process that ends, or closes its standard
+// output, before the handshake. Which of them it says is a matter of time.
+var noHandshake = []string{"Unrecognized remote plugin message", "plugin exited before"}
+
+// explain puts the error of a start for which there was no handshake into words that help. It may be called
+// for nil, a process that was not started.
+func (c *child) explain(err error) error {
+	if c == nil || !slices.ContainsFunc(noHandshake, func(text string) bool { return strings.HasPrefix(err.Error(), text) }) {
+		return err
+	}
+	select {
+	case <-c.done:
+		if c.err != nil {
+			return fmt.Errorf("it ended without saying that it is a plugin: %w", c.err)
+		}
+	default:
+	}
+	return errors.New("it ended without saying that it is a plugin")
 }

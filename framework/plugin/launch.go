@@ -133,7 +133,7 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 		if socketDir != "" {
 			_ = os.RemoveAll(socketDir) // go-plugin leaves it behind where nothing was started
 		}
-		return nil, launchError(ctx, cfg.Path, err, forward)
+		return nil, launchError(ctx, cfg.Path, p.child.explain(err), forward)
 	}
 	go p.watch(socketDir)
 	name, version := p.client.Backend()

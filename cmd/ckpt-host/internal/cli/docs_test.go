@@ -49,7 +49,7 @@ func TestDocsNameEveryExitCode(t *testing.T) {
 	docs := readDocs(t)
 	for _, code := range []int{
 		exit.OK, exit.Failed, exit.Usage, exit.Config, exit.NotFound, exit.Invalid, exit.BadInput,
-		exit.Unavailable, exit.Interrupted, exit.BrokenPipe,
+		exit.Unavailable, exit.Partial, exit.Interrupted, exit.BrokenPipe,
 	} {
 		if !strings.Contains(docs, fmt.Sprintf("\n| %d | ", code)) {
 			t.Errorf("docs/commands.md does not name exit code %d", code)

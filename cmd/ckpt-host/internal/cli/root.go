@@ -40,12 +40,12 @@ func Run(ctx context.Context, args []string, version string, c *console.Console)
 	if ctx.Err() != nil {
 		code, err = exit.Interrupted, fmt.Errorf("interrupted: %w", err)
 	}
-	report(c, err, hint)
+	reportError(c, err, hint)
 	return code
 }
 
-// report writes what went wrong to stderr.
-func report(c *console.Console, err error, hint string) {
+// reportError writes what went wrong to stderr.
+func reportError(c *console.Console, err error, hint string) {
 	var wrong *config.InvalidError
 	if errors.As(err, &wrong) {
 		// It is of several lines, and says itself that it is an error.
@@ -86,6 +86,7 @@ Try it:  ckpt-host quickstart`,
 		newRestoreCommand(e),
 		newDBCommand(e),
 		newBenchCommand(e),
+		newConformanceCommand(e),
 		newVersionCommand(e),
 	)
 	return root

@@ -220,3 +220,52 @@ func TestLoad(t *testing.T) {
 		t.Errorf("large file: %v", err)
 	}
 }
+
+func TestLoadSettings(t *testing.T) {
+	dir := t.TempDir()
+	t.Chdir(dir)
+	write := func(text string) {
+		t.Helper()
+		if err := os.WriteFile("settings.hcl", []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// They are what the backend is given where the same stands in a config block.
+	const content = "cache_bytes = 1048576\nmode = \"fast\"\nnested = { a = [1, true, null] }\n"
+	write(content)
+	got, err := LoadSettings("settings.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `{"cache_bytes":1048576,"mode":"fast","nested":{"a":[1,true,null]}}`; string(got) != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+	cfg, err := Parse([]byte(strings.Replace(least, `{ plugin = "bbolt" }`, "{\nplugin = \"bbolt\"\nconfig {\n"+content+"}\n}", 1)), "ckpt.hcl", "/ckpt.hcl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(cfg.Backends[0].Settings), string(got)); diff != "" {
+		t.Errorf("not what a config block gives: %s", diff)
+	}
+	write("")
+	if got, err := LoadSettings("settings.hcl"); err != nil || string(got) != "{}" {
+		t.Errorf("an empty file: %s, %v", got, err)
+	}
+
+	for text, want := range map[string]string{
+		least:                       "on settings.hcl line 3",
+		"config {\n cache = 1\n}\n": "within the config block",
+		"cache = \n":                "Invalid expression",
+		"cache = name\n":            "Variables not allowed",
+		"cache = 1\ncache = 2\n":    "already set",
+	} {
+		write(text)
+		var wrong *InvalidError
+		if got, err := LoadSettings("settings.hcl"); got != nil || !errors.As(err, &wrong) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %s, %v", text, got, err)
+		}
+	}
+	if _, err := LoadSettings("nothing.hcl"); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("no file: %v", err)
+	}
+}

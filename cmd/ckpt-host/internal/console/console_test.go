@@ -150,3 +150,17 @@ func TestFormats(t *testing.T) {
 		}
 	}
 }
+
+func TestWrap(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"", "  "},
+		{"one", "  one"},
+		{"one two three", "  one two\n  three"},
+		{"äöüäöü ab cd", "  äöüäöü ab\n  cd"}, // characters, not bytes
+		{"a incomprehensibilities b", "  a\n  incomprehensibilities\n  b"},
+	} {
+		if got := Wrap(c.text, "  ", 11); got != c.want {
+			t.Errorf("Wrap(%q) = %q, want %q", c.text, got, c.want)
+		}
+	}
+}

@@ -26,12 +26,15 @@ const (
 	Config = 3
 	// NotFound: what was named (a version, a root, a checkpoint, a file, a database) is not there.
 	NotFound = 4
-	// Invalid: a checkpoint does not verify or is not what was trusted, or a database is damaged.
+	// Invalid: a checkpoint does not verify or is not what was trusted, a database is damaged, or a backend
+	// does not pass its conformance profile.
 	Invalid = 5
 	// BadInput: the data to import is wrong.
 	BadInput = 6
 	// Unavailable: a database is in use by another process, or its process could not be asked.
 	Unavailable = 7
+	// Partial: all that was tried of a conformance profile passed, and that was not all of it.
+	Partial = 8
 	// Interrupted: a signal ended the command.
 	Interrupted = 130
 	// BrokenPipe: whoever read stdout stopped reading.

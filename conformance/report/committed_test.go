@@ -1,0 +1,56 @@
+package report_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/ckpt-project/ckpt/conformance"
+)
+
+// TestCommitted reads the reports in docs/conformance: all pass the profile that is claimed, and the names of
+// their cases, which others have in their scripts, are still there.
+func TestCommitted(t *testing.T) {
+	known := map[string]bool{}
+	for _, c := range conformance.Cases() {
+		known[c.Name] = true
+	}
+	const dir = "../../docs/conformance"
+	for backend, profile := range map[string]conformance.Profile{
+		"memory": conformance.ProfileCore, "bbolt": conformance.ProfileDurable, "leveldb": conformance.ProfileDurable,
+	} {
+		content, err := os.ReadFile(filepath.Join(dir, backend+".json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoder := json.NewDecoder(bytes.NewReader(content))
+		decoder.DisallowUnknownFields()
+		var r conformance.Report
+		if err := decoder.Decode(&r); err != nil {
+			t.Fatalf("%s: %v", backend, err)
+		}
+		if r.Backend != backend || r.Profile != profile || r.Verdict != conformance.Pass || r.Counts.Pass < 60 {
+			t.Errorf("%s: %s of %s, profile %s, %d cases passed", backend, r.Verdict, r.Backend, r.Profile, r.Counts.Pass)
+		}
+		for _, c := range r.Cases {
+			if !known[c.Name] {
+				t.Errorf("%s: the suite has no case %s any more", backend, c.Name)
+			}
+		}
+		page, err := os.ReadFile(filepath.Join(dir, backend+".html"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Contains(page, []byte(r.SHA256)) || !bytes.Contains(page, []byte(`<div class="verdict pass">`)) {
+			t.Errorf("%s: the page is not of the same run", backend)
+		}
+		for _, name := range []string{"/tmp/", "/home/", "/root/"} {
+			if text := string(content) + string(page); strings.Contains(text, name) {
+				t.Errorf("%s: the report names %s", backend, name)
+			}
+		}
+	}
+}
