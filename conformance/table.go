@@ -327,6 +327,46 @@ var creatorCases = []Case{
 		Name: "creator/not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: creatorErrors,
 		Explanation: "Checkpoints and chunks that are not there, and roots that can't be made one of, are refused with the API's errors.",
 	},
+	{
+		Name: "creator/checkpoint-not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointNotThere,
+		Explanation: "A checkpoint of another version, root, type or format is ErrCheckpointNotFound, to whoever asks for it, for a chunk of it, or for its deletion.",
+	},
+	{
+		Name: "creator/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: chunkNotThere,
+		Explanation: "A chunk beyond the last one, or of another digest, is ErrChunkNotFound, and nothing of another chunk is handed out in its place.",
+	},
+	{
+		Name: "creator/not-to-be-made", Level: Core, Clauses: clauses("checkpoint.Creator"), run: rootsNotToBeCheckpointed,
+		Explanation: "Roots that nobody committed, that are not final, were pruned, or are another namespace's have no checkpoint. Each is refused with the error that says why, and leaves no pin.",
+	},
+	{
+		Name: "creator/same-again", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointAgain,
+		Explanation: "The same checkpoint, made again, at once, or elsewhere, is the same one. With other parameters it is refused: ErrParametersDiffer.",
+	},
+	{
+		Name: "creator/delete", Level: Core, Clauses: clauses("checkpoint.Creator"), run: deletedCheckpoint,
+		Explanation: "A deleted checkpoint is gone, with its chunks, and no other is. It can be made again, and then is the same.",
+	},
+	{
+		Name: "creator/list", Level: Core, Clauses: clauses("checkpoint.Creator"), run: listedCheckpoints,
+		Explanation: "Checkpoints are listed, the newest version first, by version where one is asked for; those of other namespaces and formats are not.",
+	},
+	{
+		Name: "creator/empty-root", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointOfEmptyRoot,
+		Explanation: "The empty root has a checkpoint like any other: one chunk, which says that there is nothing.",
+	},
+	{
+		Name: "creator/version-kept", Level: Core, Clauses: clauses("checkpoint.Creator", "DB50"), run: versionKeptWhileCheckpointed,
+		Explanation: "While a checkpoint is being made its version can't be pruned, and afterwards it can: the pin is there, and goes.",
+	},
+	{
+		Name: "creator/broken-off", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointBrokenOff,
+		Explanation: "The making of a checkpoint is broken off. It ends with the context's error, no checkpoint is there, no pin is left, and the next try succeeds.",
+	},
+	{
+		Name: "creator/process-killed", Level: Process, Clauses: clauses("checkpoint.Creator", "DB3"), run: killedWhileCheckpointed, needsCrash: true,
+		Explanation: "The database's process is killed while a checkpoint is being made. That is ErrUnavailable, and no checkpoint: never one of half the tree.",
+	},
 }
 
 var restorerCases = []Case{
@@ -349,6 +389,66 @@ var restorerCases = []Case{
 	{
 		Name: "restorer/other-version", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfOtherVersion,
 		Explanation: "A restore of another version, while one waits for Finalize, is refused.",
+	},
+	{
+		Name: "restorer/none-in-progress", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: noRestoreInProgress,
+		Explanation: "Before a restore begins, after it was aborted and after its end, a chunk is ErrNoRestoreInProgress. An abort then is no error, and takes nothing away that is complete.",
+	},
+	{
+		Name: "restorer/already-in-progress", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreInProgress,
+		Explanation: "While a restore is going, another one, or the same, is refused with ErrRestoreAlreadyInProgress, by this restorer and by others. The first goes on.",
+	},
+	{
+		Name: "restorer/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: chunkBeyond,
+		Explanation: "A chunk beyond the last one is ErrChunkNotFound, and the restore goes on.",
+	},
+	{
+		Name: "restorer/chunk-again", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: chunkAgain,
+		Explanation: "A chunk that is restored is ErrChunkAlreadyRestored, also where what is given now is something else.",
+	},
+	{
+		Name: "restorer/chunk-corrupted", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: corruptedChunk,
+		Explanation: "A chunk that is not the metadata's (a byte changed, cut short, too long, another one) is ErrChunkCorrupted, one that can't be read the reader's error. The restore goes on, and the right chunk is taken.",
+	},
+	{
+		Name: "restorer/bad-proof", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: badProof,
+		Explanation: "A chunk that has the right digest and proves something else is ErrChunkProofVerificationFailed. That ends the restore: nothing of it is left, and another can begin.",
+	},
+	{
+		Name: "restorer/limits", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreBeyondLimits,
+		Explanation: "A chunk that is larger than a limit allows is ErrLimitExceeded, whichever limit it is. The restore goes on.",
+	},
+	{
+		Name: "restorer/bad-metadata", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfBadMetadata,
+		Explanation: "Metadata of an unknown version of the format, without chunks, of no type, or of another namespace begins no restore, and leaves no insert open.",
+	},
+	{
+		Name: "restorer/version-not-above", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfOldVersion,
+		Explanation: "A version that is not above the latest can't be restored: ErrInvalidMultipartVersion, and what is there stays.",
+	},
+	{
+		Name: "restorer/empty-root", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfEmptyRoot,
+		Explanation: "The checkpoint of an empty tree is restored, and versions are made on top of it.",
+	},
+	{
+		Name: "restorer/any-order", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreInAnyOrder,
+		Explanation: "Chunks are restored in random orders. The last one to come completes the restore, and no other.",
+	},
+	{
+		Name: "restorer/at-once", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreAtOnce,
+		Explanation: "Chunks are restored by several goroutines. Exactly one of them is told that the restore is complete, and the tree is whole.",
+	},
+	{
+		Name: "restorer/same-chunk-at-once", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: sameChunkAtOnce,
+		Explanation: "Several goroutines restore the same chunk. One does, the others are told ErrChunkAlreadyRestored.",
+	},
+	{
+		Name: "restorer/abort-in-flight", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: abortWithChunksInFlight,
+		Explanation: "A restore is aborted while chunks are being read and written. They fail with ErrNoRestoreInProgress, nothing of them is left, and none counts for the next restore.",
+	},
+	{
+		Name: "restorer/taken-up", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB63"), run: restoreTakenUpAgain,
+		Explanation: "Another restorer takes a restore up, after a reopening where the database lasts: chunks that are done stay done.",
 	},
 }
 
