@@ -164,13 +164,18 @@ func checkStamp(opts Options) error {
 			return fmt.Errorf("%s: %w", opts.Kind, err)
 		}
 		if len(names) == 0 {
-			if err := WriteFile(path, []byte(want)); err != nil {
+			err := WriteFile(path, []byte(want))
+			if err == nil {
+				return nil
+			}
+			// Who has begun here meanwhile may have removed our file as one that was left behind, after
+			// leaving a stamp.
+			there, readErr := readSmall(path, maxFormatBytes)
+			if readErr != nil || !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", opts.Kind, err)
 			}
-			return nil
-		}
-		// Another process may have begun here since we looked.
-		if got, err = readSmall(path, maxFormatBytes); err != nil {
+			got = there
+		} else if got, err = readSmall(path, maxFormatBytes); err != nil { // nobody has begun here meanwhile
 			return fmt.Errorf("%w: %s: %s holds other files (%s)", db.ErrForeign, opts.Kind, opts.Path, names[0])
 		}
 	} else if errors.Is(err, errTooLong) {

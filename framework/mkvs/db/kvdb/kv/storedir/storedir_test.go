@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -66,6 +67,28 @@ func TestStamp(t *testing.T) {
 		if _, err := Open(t.Context(), options(dir)); !errors.Is(err, db.ErrForeign) {
 			t.Errorf("a stamp of %.20q: %v, want %v", stamp, err, db.ErrForeign)
 		}
+	}
+}
+
+// TestNewDirectoryAtOnce opens new directories several times at once: who comes first has it, and the others
+// come after it.
+func TestNewDirectoryAtOnce(t *testing.T) {
+	for range 100 {
+		opts := options(filepath.Join(t.TempDir(), "new"))
+		opts.LockWait = time.Minute
+		var opening sync.WaitGroup
+		for range 4 {
+			opening.Go(func() {
+				d, err := Open(t.Context(), opts)
+				if err == nil {
+					err = d.Close()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		opening.Wait()
 	}
 }
 
