@@ -252,7 +252,7 @@ func versionKeptWhileCheckpointed(e *env) {
 // checkpointBrokenOff ends a context when the first chunk is made.
 func checkpointBrokenOff(e *env) {
 	ndb := e.open()
-	first := e.version(ndb, empty(stateType, 0), 1, numbered(3000, "a value that takes some room"))
+	first := e.version(ndb, empty(stateType, 0), 1, numbered(1000, "a value that takes some room"))
 	e.version(ndb, first, 2, content{"a": "1"})
 	ctx, cancel := context.WithCancel(e.ctx)
 	defer cancel()
@@ -273,7 +273,7 @@ func checkpointBrokenOff(e *env) {
 // killedWhileCheckpointed kills the database's process when the first chunk is made.
 func killedWhileCheckpointed(e *env) {
 	ndb := e.open()
-	first := e.version(ndb, empty(stateType, 0), 1, numbered(5000, "a value that takes some room"))
+	first := e.version(ndb, empty(stateType, 0), 1, numbered(2000, "a value that takes some room"))
 	var once sync.Once
 	c := e.creator(ndb, checkpoint.WithWorkers(1), checkpoint.WithProgress(func(node.Root, uint64, int64, uint64) {
 		once.Do(func() {

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -11,7 +12,6 @@ import (
 
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
-	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -136,7 +136,7 @@ func chunkAgain(e *env) {
 }
 
 // errReading is what a reader fails with.
-var errReading = errors.New("conformance", 1, "the chunk can't be read")
+var errReading = errors.New("the chunk can't be read")
 
 // failing reads some bytes, and then fails.
 type failing struct{ io.Reader }

@@ -5,7 +5,7 @@ func Cases() []Case {
 	var all []Case
 	for _, area := range [][]Case{
 		readWriteCases, versionCases, walkCases, writeLogCases, pruneCases, multipartCases, upkeepCases,
-		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases,
+		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases, wireCases,
 	} {
 		all = append(all, area...)
 	}
@@ -472,5 +472,89 @@ var crashCases = []Case{
 	{
 		Name: "crash/during-restore", Level: Durable, Clauses: clauses("checkpoint.Restorer", "DB63"), run: restoreTakenUp, needsCrash: true,
 		Explanation: "The process is killed in the middle of a restore through the API. The same metadata takes it up again.",
+	},
+}
+
+// wireCases are about what is between a process and this one: messages, handles, locks, and the process's end.
+var wireCases = []Case{
+	{
+		Name: "wire/records-around-frames", Level: Process, Clauses: clauses("DB21", "DB22", "DB23", "DB31"), run: recordsAroundFrames,
+		Explanation: "Records just below, at and above the sizes at which frames and messages end go in by batch and by chunk, and come back by every way of reading. What is cut or joined wrongly is one byte off.",
+	},
+	{
+		Name: "wire/largest-value", Level: Process, Clauses: clauses("DB31"), run: largestValue,
+		Explanation: "A value as large as a message goes in and comes out whole. One that is larger than Info allows is ErrLimitExceeded, and the database goes on.",
+	},
+	{
+		Name: "wire/long-write-log", Level: Process, Clauses: clauses("DB33", "DB70"), run: longWriteLog,
+		Explanation: "A write log of many thousand changes, some of them megabytes, goes in and comes out as it was.",
+	},
+	{
+		Name: "wire/long-path", Level: Process, Clauses: clauses("DB22"), run: longPath,
+		Explanation: "A key with more nodes above it than one message takes: GetPath returns them all.",
+	},
+	{
+		Name: "wire/huge-tags", Level: Process, Clauses: clauses("DB3", "DB61"), run: hugeTags,
+		Explanation: "Tags that fit into a message come back as they were. What does not, on the way there or back, is ErrLimitExceeded, and neither the process nor the insert is lost.",
+	},
+	{
+		Name: "wire/cancelled-walk", Level: Process, Clauses: clauses("DB2", "DB23"), run: cancelledWalk,
+		Explanation: "A walk's context ends in the middle. The walk ends soon, with the context's error, and holds nothing any more.",
+	},
+	{
+		Name: "wire/cancelled-batch", Level: Process, Clauses: clauses("DB2", "DB34"), run: cancelledBatch,
+		Explanation: "Contexts end while a batch is filled and while it is committed. The root is there as a whole or not at all, and the same batch again is taken.",
+	},
+	{
+		Name: "wire/cancelled-chunk", Level: Process, Clauses: clauses("DB2", "DB63"), run: cancelledChunk,
+		Explanation: "Contexts end while chunks are filled and while they are committed. A chunk whose Commit gave no error has its mark, and each can be written again.",
+	},
+	{
+		Name: "wire/cancelled-upkeep", Level: Process, Clauses: clauses("DB2", "DB53", "DB71", "DB72"), run: cancelledUpkeep,
+		Explanation: "Check, CollectGarbage and Compact are cancelled in the middle. They end soon, nothing is damaged, and they can be called again.",
+	},
+	{
+		Name: "wire/cancelled-open", Level: Process, Clauses: clauses("DB2"), run: cancelledOpen,
+		Explanation: "Opening is given up in the middle. The database does not stay open or locked by somebody who does not want it any more.",
+	},
+	{
+		Name: "wire/stopped-process", Level: Process, Clauses: clauses("DB2"), run: stoppedProcess,
+		Explanation: "The process is stopped, and answers nothing. Calls end with their contexts all the same, soon, and when the process goes on, so does everything.",
+	},
+	{
+		Name: "wire/two-processes", Level: Process, Clauses: clauses("DB3"), run: twoProcesses,
+		Explanation: "A directory that one process has open is refused to another, for writing and for reading: ErrLocked, and the text names the process that has it. Who waits gets it when it is free.",
+	},
+	{
+		Name: "wire/killed-holder", Level: Process, Clauses: clauses("DB3"), run: killedHolder, needsCrash: true,
+		Explanation: "A process that had a directory open is killed. The next one opens it at once: a lock does not outlive its holder.",
+	},
+	{
+		Name: "wire/two-databases", Level: Process, Clauses: clauses("DB3", "DB6"), run: twoDatabases,
+		Explanation: "Two databases are open in one process, and a third of another namespace. Nothing of one is seen in another, and closing one closes no other.",
+	},
+	{
+		Name: "wire/closed-handle", Level: Process, Clauses: clauses("DB4"), run: closedHandle,
+		Explanation: "A database is closed, and another opened in the same process at the same place. The old one stays closed: every method returns ErrClosed, and none reaches the new one.",
+	},
+	{
+		Name: "wire/made-up-handle", Level: Process, Clauses: clauses("DB4"), run: madeUpHandles,
+		Explanation: "Each call is made over the bare wire with handles, and sessions, that the process never gave. Each is refused with ErrClosed, and the process goes on.",
+	},
+	{
+		Name: "wire/malformed-messages", Level: Process, Clauses: clauses("DB31"), run: malformedMessages,
+		Explanation: "Messages and frames that make no sense are sent over the bare wire. Each is refused, nothing of it is stored, and neither the process nor another database in it suffers.",
+	},
+	{
+		Name: "wire/slow-close", Level: Process, Clauses: clauses("DB34", "DB71"), run: slowClose,
+		Explanation: "A database with much that is not safe yet is closed, and its process killed as soon as Close has returned: all of it is there. A process that is asked to end with a database open closes it first, and the directory is free.",
+	},
+	{
+		Name: "wire/error-identity", Level: Process, Clauses: clauses("DB3"), run: errorIdentities,
+		Explanation: "Each error that a caller is meant to tell apart is provoked: errors.Is finds it, and finds none that it is not.",
+	},
+	{
+		Name: "wire/killed-process", Level: Process, Clauses: clauses("DB3"), run: killedProcess, needsCrash: true,
+		Explanation: "The process is killed in the middle of calls, a walk, a batch, a chunk and a pin. All that is asked of it from then on is ErrUnavailable: never an answer, such as that there is no such root.",
 	},
 }
