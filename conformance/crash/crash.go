@@ -4,7 +4,8 @@
 // closed and opened. Again and again it is killed. Then the database is opened in another process, read as
 // a whole, and held against a model: what was acknowledged is there and whole, each operation in flight has
 // been done wholly or not at all, no pin is left, Check finds nothing damaged and nothing that nothing
-// reaches. Then the history goes on with the same database.
+// reaches. Then the history goes on with the same database. Crashes are aimed at commits, finalizes, prunes,
+// collections of garbage, compactions and restores such that each is hit about as often; the log says how often.
 //
 //	func TestMain(m *testing.M) {
 //		if crash.Serve(mybackend.New()) {
@@ -29,6 +30,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/ckpt-project/ckpt/conformance"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -69,10 +71,11 @@ func Kills(t *testing.T, h Harness) {
 		newHost = func() (host, error) { return newRemote(h.Remote), nil }
 	}
 	n, seed := amount(t, h)
-	c := &counts{inFlight: map[kind]int{}}
+	c := newCounts()
+	lasted := map[kind][]time.Duration{} // the clock is no part of a history: it may know from the ones before
 	for ; c.crashes < n; seed++ {
 		dir := filepath.Join(t.TempDir(), strconv.FormatUint(seed, 10))
-		m := newKilling(filepath.Join(dir, "db"), newHost)
+		m := &killing{path: filepath.Join(dir, "db"), newHost: newHost, lasted: lasted}
 		live(t, m, h, seed, c)
 		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)

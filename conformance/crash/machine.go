@@ -14,8 +14,10 @@ type machine interface {
 	start() (host, error)
 	// arm lets the machine crash while it does what it is asked next.
 	arm(h host, k kind, rng *rand.Rand)
-	// took notes how an operation went that was not disturbed.
+	// took notes how an operation went that was not disturbed, and knows says whether it has for a kind: arm
+	// finds a moment within an operation by that.
 	took(k kind, d time.Duration)
+	knows(k kind) bool
 	// crashed says whether a crash has begun that was armed.
 	crashed() bool
 	// crash lets the machine crash now, where it has not yet. When it returns it is up again, with what the
@@ -25,17 +27,17 @@ type machine interface {
 	losesPower() bool
 }
 
+// samples is how many operations of a kind are remembered.
+const samples = 16
+
 // killing is a machine that lives, and kills its processes.
 type killing struct {
 	path    string
 	newHost func() (host, error)
-	typical map[kind]time.Duration
-	timer   *time.Timer
-	dead    atomic.Bool
-}
-
-func newKilling(dir string, newHost func() (host, error)) *killing {
-	return &killing{path: dir, newHost: newHost, typical: map[kind]time.Duration{}}
+	// lasted is how long operations took, the last few of each kind.
+	lasted map[kind][]time.Duration
+	timer  *time.Timer
+	dead   atomic.Bool
 }
 
 func (m *killing) dir() string          { return m.path }
@@ -43,9 +45,13 @@ func (m *killing) start() (host, error) { return m.newHost() }
 func (m *killing) losesPower() bool     { return false }
 func (m *killing) crashed() bool        { return m.dead.Load() }
 
-// arm kills at a random time within about what such an operation takes.
+// arm kills at a random time within what such an operation took before. Some take many times as long as most:
+// with their mean, most would be over.
 func (m *killing) arm(h host, k kind, rng *rand.Rand) {
-	within := m.typical[k]*5/4 + 100*time.Microsecond
+	within := 100 * time.Microsecond
+	if m.knows(k) {
+		within = max(1, pick(rng, m.lasted[k]))
+	}
 	m.timer = time.AfterFunc(time.Duration(rng.Int64N(int64(within))), func() {
 		m.dead.Store(true)
 		h.kill()
@@ -53,11 +59,11 @@ func (m *killing) arm(h host, k kind, rng *rand.Rand) {
 }
 
 func (m *killing) took(k kind, d time.Duration) {
-	if before := m.typical[k]; before > 0 {
-		d = (3*before + d) / 4
-	}
-	m.typical[k] = d
+	m.lasted[k] = append(m.lasted[k], d)
+	m.lasted[k] = m.lasted[k][max(0, len(m.lasted[k])-samples):]
 }
+
+func (m *killing) knows(k kind) bool { return len(m.lasted[k]) > 0 }
 
 func (m *killing) crash(h host, _ *rand.Rand) error {
 	if m.timer != nil {

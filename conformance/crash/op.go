@@ -43,6 +43,43 @@ var kindNames = [...]string{
 
 func (k kind) String() string { return kindNames[k] }
 
+// activity is what a host is about when it asks for an operation. Crashes are spread over them evenly.
+type activity uint8
+
+const (
+	committing activity = iota
+	finalizing
+	pruning
+	collecting
+	compacting
+	restoring
+	activities // how many there are
+)
+
+var activityNames = [activities]string{"commits", "finalizes", "prunes", "collections", "compactions", "restores"}
+
+func (a activity) String() string { return activityNames[a] }
+
+// activity says what an operation is a part of, if it is one of those that crashes are spread over.
+func (k kind) activity() (_ activity, ok bool) {
+	switch k {
+	case commitRoot:
+		return committing, true
+	case finalizeRoots:
+		return finalizing, true
+	case pruneVersion, pruneBefore:
+		return pruning, true
+	case collectGarbage:
+		return collecting, true
+	case compactFiles:
+		return compacting, true
+	case startInsert, addInsertRoot, writeChunk, completeRoot, abortRoot, abortInsert:
+		return restoring, true
+	default:
+		return 0, false
+	}
+}
+
 // op is an operation as it travels to the process that does it.
 type op struct {
 	Kind kind

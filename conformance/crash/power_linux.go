@@ -17,14 +17,14 @@ type losing struct {
 	newHost func() (host, error)
 	fs      *lossyfs.FS
 	mounted *lossyfs.Mount
-	// typical is how many changes of files an operation makes, before how many there had been when the last
-	// one was done.
-	typical map[kind]uint64
-	before  uint64
+	// made is how many changes of files operations made, the last few of each kind, before how many there had
+	// been when the last one was done.
+	made   map[kind][]uint64
+	before uint64
 }
 
 func newLosing(mount string, newHost func() (host, error), ignoreSync bool) (*losing, error) {
-	m := &losing{mount: mount, newHost: newHost, fs: lossyfs.New(), typical: map[kind]uint64{}}
+	m := &losing{mount: mount, newHost: newHost, fs: lossyfs.New(), made: map[kind][]uint64{}}
 	m.fs.SetIgnoreSync(ignoreSync)
 	var err error
 	m.mounted, err = m.fs.MountAt(mount)
@@ -36,16 +36,23 @@ func (m *losing) start() (host, error) { return m.newHost() }
 func (m *losing) losesPower() bool     { return true }
 func (m *losing) crashed() bool        { return m.fs.Off() }
 
-// arm cuts the power at a random change within about what such an operation makes.
+// arm cuts the power at a random change within what such an operation made before.
 func (m *losing) arm(h host, k kind, rng *rand.Rand) {
-	m.fs.CutAfter(1+rng.Uint64N(m.typical[k]*5/4+3), h.kill)
+	within := uint64(3)
+	if m.knows(k) {
+		within = max(1, pick(rng, m.made[k]))
+	}
+	m.fs.CutAfter(1+rng.Uint64N(within), h.kill)
 }
 
 func (m *losing) took(k kind, _ time.Duration) {
 	now := m.fs.Changes()
-	m.typical[k] = (3*m.typical[k] + now - m.before + 3) / 4
+	m.made[k] = append(m.made[k], now-m.before)
+	m.made[k] = m.made[k][max(0, len(m.made[k])-samples):]
 	m.before = now
 }
+
+func (m *losing) knows(k kind) bool { return len(m.made[k]) > 0 }
 
 func (m *losing) crash(h host, rng *rand.Rand) (err error) {
 	m.fs.Cut()
@@ -63,7 +70,7 @@ func (m *losing) crash(h host, rng *rand.Rand) (err error) {
 func PowerLoss(t *testing.T, h Harness) {
 	needFUSE(t)
 	n, seed := amount(t, h)
-	c := &counts{inFlight: map[kind]int{}}
+	c := newCounts()
 	for ; c.crashes < n; seed++ {
 		powerless(t, h, seed, c, false)
 	}
@@ -75,7 +82,7 @@ func PowerLoss(t *testing.T, h Harness) {
 func PowerLossWithoutSync(t *testing.T, h Harness) {
 	needFUSE(t)
 	n, seed := amount(t, h)
-	c := &counts{inFlight: map[kind]int{}}
+	c := newCounts()
 	found := 0
 	for ; c.crashes < n; seed++ {
 		var v *Violation

@@ -34,15 +34,30 @@ type counts struct {
 	absent, complete, lost int
 }
 
+func newCounts() *counts { return &counts{inFlight: map[kind]int{}} }
+
+// hits is how many crashes hit each activity.
+func (c *counts) hits() (of [activities]int) {
+	for k, n := range c.inFlight {
+		if a, ok := k.activity(); ok {
+			of[a] += n
+		}
+	}
+	return of
+}
+
 func (c *counts) String() string {
 	n := 0
-	var kinds []string
+	var by, kinds []string
+	for a, hits := range c.hits() {
+		by = append(by, fmt.Sprintf("%s %d", activity(a), hits))
+	}
 	for _, k := range slices.Sorted(maps.Keys(c.inFlight)) {
 		n += c.inFlight[k]
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, c.inFlight[k]))
 	}
-	return fmt.Sprintf("%d histories, %d steps, %d crashes, %d of them with something in flight (%s); of that, %d absent and %d complete afterwards; %d acknowledged without a promise and gone",
-		c.histories, c.steps, c.crashes, n, strings.Join(kinds, ", "), c.absent, c.complete, c.lost)
+	return fmt.Sprintf("%d histories, %d steps, %d crashes, %d of them with something in flight: %s; by operation: %s; of that, %d absent and %d complete afterwards; %d acknowledged without a promise and gone",
+		c.histories, c.steps, c.crashes, n, strings.Join(by, ", "), strings.Join(kinds, ", "), c.absent, c.complete, c.lost)
 }
 
 // run is one history: a database, a model of it, and the process that has it open.
@@ -54,7 +69,10 @@ type run struct {
 	strict bool
 	host   host
 	counts *counts
-	trace  []string
+	// hits counts the crashes of this history that hit an activity. Those of others count for nothing here:
+	// what a seed does must not depend on what came before it.
+	hits  [activities]int
+	trace []string
 
 	// base is what has to be there after a loss of power, since what was acknowledged on top of it.
 	base  *model
@@ -103,16 +121,61 @@ func (r *run) history(ctx context.Context, crashes int) error {
 		switch {
 		case r.chance(20):
 			ops = []op{{Kind: closeDatabase}}
-		case r.chance(3):
-			ops = r.next()
-		default:
-			ops = r.telling()
+		case r.chance(12):
+			ops = r.besides()
+		}
+		if len(ops) == 0 {
+			var err error
+			if ops, err = r.telling(ctx); err != nil {
+				return err
+			}
 		}
 		if err := r.crash(ctx, ops); err != nil {
 			return err
 		}
 	}
 	return r.finish(ctx)
+}
+
+// patience is for how many steps it is waited until what was chosen can be done.
+const patience = 60
+
+// telling returns operations to crash in. They are of the activity that has been hit least often so far:
+// neither how long each takes nor how often it can be done decides which are hit. What has never been done
+// undisturbed is done once, so that a moment within it can be found.
+func (r *run) telling(ctx context.Context) ([]op, error) {
+	a := r.leastHit()
+	if a == collecting {
+		if ops := r.prune(); len(ops) > 0 { // so that there is something to collect
+			if err := r.calm(ctx, ops); err != nil {
+				return nil, err
+			}
+		}
+	}
+	for range patience {
+		ops := r.during(a)
+		switch {
+		case len(ops) == 0:
+			ops = r.towards(a)
+		case r.machine.knows(ops[0].Kind):
+			return r.besideReader(ops), nil
+		}
+		if err := r.calm(ctx, ops); err != nil {
+			return nil, err
+		}
+	}
+	return r.commits(), nil // these always can be done
+}
+
+// leastHit chooses among those that have been hit least often.
+func (r *run) leastHit() activity {
+	var least []activity
+	for a, n := range r.hits {
+		if n == slices.Min(r.hits[:]) {
+			least = append(least, activity(a))
+		}
+	}
+	return pick(r.rng, least)
 }
 
 // calm does a step that nothing disturbs.
@@ -244,7 +307,11 @@ func (r *run) crashDuring(ctx context.Context, s *step) error {
 	}
 	r.counts.crashes++
 	if in := s.unacked(); len(in) > 0 {
-		r.counts.inFlight[s.ops[in[0]].Kind]++
+		k := s.ops[in[0]].Kind
+		r.counts.inFlight[k]++
+		if a, ok := k.activity(); ok {
+			r.hits[a]++
+		}
 	}
 	r.note("CRASH in " + s.String())
 	return nil

@@ -31,36 +31,54 @@ func (s *script) next() []op {
 		if len(ops) == 0 {
 			continue
 		}
-		if s.m.any && s.chance(4) { // a reader beside them
-			ops = append(ops, op{Kind: readRoot, Root: pick(s.rng, s.m.final[s.m.latest]).name})
-		}
-		return ops
+		return s.besideReader(ops)
 	}
 }
 
-// telling returns operations that are worth a crash: each kind as often as the others.
-func (s *script) telling() []op {
-	for range 20 {
-		var ops []op
-		switch s.rng.IntN(6) {
-		case 0:
-			ops = s.commits()
-		case 1:
-			ops = s.finalize()
-		case 2:
-			ops = s.prune()
-		case 3:
-			ops = []op{{Kind: collectGarbage}}
-		case 4:
-			ops = []op{{Kind: compactFiles}}
-		default:
-			ops = s.restore()
+// besideReader sometimes adds a reader.
+func (s *script) besideReader(ops []op) []op {
+	if s.m.any && s.chance(4) {
+		ops = append(ops, op{Kind: readRoot, Root: pick(s.rng, s.m.final[s.m.latest]).name})
+	}
+	return ops
+}
+
+// during returns operations of an activity, or nothing where it can't be done now.
+func (s *script) during(a activity) []op {
+	switch a {
+	case committing:
+		return s.commits()
+	case finalizing:
+		return s.finalize()
+	case pruning:
+		return s.prune()
+	case collecting:
+		return []op{{Kind: collectGarbage}}
+	case compacting:
+		return []op{{Kind: compactFiles}}
+	default:
+		return s.restore()
+	}
+}
+
+// towards returns operations that lead to where one of an activity can be done that can't be done now.
+func (s *script) towards(a activity) []op {
+	if a == pruning && slices.Contains(s.pinned, s.m.earliest) {
+		s.pinned = nil
+		return []op{{Kind: unpinAll}}
+	}
+	if s.m.insert != nil && s.chance(2) { // it is in the way of prunes, and perhaps of the next version
+		if s.chance(20) { // not all are waited for
+			return []op{{Kind: abortInsert}}
 		}
-		if len(ops) > 0 {
+		if ops := s.restore(); len(ops) > 0 {
 			return ops
 		}
 	}
-	return s.next()
+	if ops := s.finalize(); len(ops) > 0 {
+		return ops
+	}
+	return s.commits()
 }
 
 // some may find that what it chose can't be done now, and then returns nothing.
@@ -76,21 +94,29 @@ func (s *script) some() []op {
 		return []op{{Kind: collectGarbage}}
 	case n < 67:
 		return []op{{Kind: compactFiles}}
-	case n < 70:
+	case n < 80:
+		return s.besides()
+	default:
+		return s.restore()
+	}
+}
+
+// besides returns an operation of no activity, or nothing.
+func (s *script) besides() []op {
+	switch n := s.rng.IntN(13); {
+	case n < 3:
 		return []op{{Kind: syncFiles}}
-	case n < 73:
+	case n < 6:
 		return s.pin()
-	case n < 76:
+	case n < 9:
 		s.pinned = nil
 		return []op{{Kind: unpinAll}}
-	case n < 80:
+	default:
 		version := s.m.latest + 1
 		return []op{{
 			Kind: abandonBatch, Old: emptyRoot(node.RootTypeState, version), Version: version,
 			Content: s.change(nil, 40), Sync: s.chance(2),
 		}}
-	default:
-		return s.restore()
 	}
 }
 

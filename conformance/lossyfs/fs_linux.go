@@ -63,9 +63,16 @@ func (f *FS) Off() bool {
 
 // AfterLoss returns what a machine finds when it comes up again. All of that is safe.
 func (f *FS) AfterLoss(rng *rand.Rand) *FS {
+	return f.after(survivor{rng: rng, loss: loss(rng.IntN(int(losses)))})
+}
+
+// AfterLosingAll returns what a machine finds of whose writes none has reached the disk that was not synced.
+func (f *FS) AfterLosingAll() *FS { return f.after(survivor{loss: loseAll}) }
+
+func (f *FS) after(s survivor) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s := survivor{rng: rng, loss: loss(rng.IntN(int(losses))), made: map[*inode]*inode{}}
+	s.made = map[*inode]*inode{}
 	root := s.of(f.root)
 	g := &FS{root: root, inodes: make(map[uint64]*inode, len(s.made)), next: s.next, ignoreSync: f.ignoreSync}
 	for _, n := range s.made {
