@@ -27,6 +27,9 @@ type Options struct {
 	// Timeout is how long a case may take; 0 means DefaultTimeout. One that does not end even then is given
 	// up, and its processes are killed.
 	Timeout time.Duration
+	// Kills is how often the crash histories kill a process at least, all of them together; 0 means
+	// DefaultKills. With more they may take longer than Timeout, in proportion.
+	Kills int
 	// Began and Ended are told of each case, one call at a time, and may be nil.
 	Began func(c *Case)
 	Ended func(r *Result)
@@ -36,6 +39,9 @@ type Options struct {
 
 // DefaultTimeout is how long a case may take where nothing else is said.
 const DefaultTimeout = 2 * time.Minute
+
+// DefaultKills is how often the crash histories kill a process where nothing else is said.
+const DefaultKills = 48
 
 // Prove runs cases against a harness's databases, and reports. Its error says that it could not begin, or
 // that ctx has ended; how the backend did is in the report alone.
@@ -76,6 +82,9 @@ func newSuite(ctx context.Context, h Harness, opts Options) (*suite, error) {
 	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
+	}
+	if opts.Kills <= 0 {
+		opts.Kills = DefaultKills
 	}
 	dir, err := os.MkdirTemp(opts.Dir, "ckpt-conformance-")
 	if err != nil {

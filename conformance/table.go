@@ -459,6 +459,8 @@ var formatCases = []Case{
 	},
 }
 
+const historiesExplanation = "A database lives through a random history of commits, finalizes, prunes, restores, collections and compactions. Its process is killed in the middle of one of them again and again. Each time the database is opened by another process, read as a whole, checked, and held against a model: what was acknowledged is there, and what was in flight is there as a whole or not at all."
+
 // crashCases need a process that can be killed.
 var crashCases = []Case{
 	{
@@ -472,6 +474,22 @@ var crashCases = []Case{
 	{
 		Name: "crash/during-restore", Level: Durable, Clauses: clauses("checkpoint.Restorer", "DB63"), run: restoreTakenUp, needsCrash: true,
 		Explanation: "The process is killed in the middle of a restore through the API. The same metadata takes it up again.",
+	},
+	{
+		Name: "crash/histories-1", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(1), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+	{
+		Name: "crash/histories-2", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(2), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+	{
+		Name: "crash/histories-3", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(3), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+	{
+		Name: "crash/histories-4", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(4), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
 	},
 }
 

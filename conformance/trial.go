@@ -23,6 +23,8 @@ type trial struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	dir    string
+	// timeout is how long the case may take.
+	timeout time.Duration
 
 	mu       sync.Mutex
 	dirs     int
@@ -40,8 +42,11 @@ type trial struct {
 const afterTimeout = 15 * time.Second
 
 func newTrial(ctx context.Context, s *suite, c *Case) *trial {
-	t := &trial{suite: s, c: c, dir: filepath.Join(s.dir, strings.ReplaceAll(c.Name, "/", "-"))}
-	t.ctx, t.cancel = context.WithTimeout(ctx, s.opts.Timeout)
+	t := &trial{suite: s, c: c, dir: filepath.Join(s.dir, strings.ReplaceAll(c.Name, "/", "-")), timeout: s.opts.Timeout}
+	if c.timesKills {
+		t.timeout *= time.Duration(max(1, s.opts.Kills/DefaultKills))
+	}
+	t.ctx, t.cancel = context.WithTimeout(ctx, t.timeout)
 	return t
 }
 
@@ -65,7 +70,7 @@ func (t *trial) run() {
 			t.guarded(last)
 		}
 	}()
-	limit := time.NewTimer(t.suite.opts.Timeout + afterTimeout)
+	limit := time.NewTimer(t.timeout + afterTimeout)
 	defer limit.Stop()
 	select {
 	case <-done:
@@ -73,7 +78,7 @@ func (t *trial) run() {
 		t.giveUp()
 	}
 	if t.ctx.Err() == context.DeadlineExceeded {
-		t.say(Fail, fmt.Sprintf("it did not end within %s", t.suite.opts.Timeout))
+		t.say(Fail, fmt.Sprintf("it did not end within %s", t.timeout))
 	}
 	_ = os.RemoveAll(t.dir) // what is still in use goes with the suite's directory
 }
@@ -98,7 +103,7 @@ func (t *trial) guarded(f func()) {
 func (t *trial) giveUp() {
 	stacks := make([]byte, 64<<10)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	t.say(Fail, fmt.Sprintf("it did not end within %s, and was given up", t.suite.opts.Timeout))
+	t.say(Fail, fmt.Sprintf("it did not end within %s, and was given up", t.timeout))
 	t.note(string(stacks))
 	t.mu.Lock()
 	opened := t.opened
