@@ -5,7 +5,7 @@ func Cases() []Case {
 	var all []Case
 	for _, area := range [][]Case{
 		readWriteCases, versionCases, walkCases, writeLogCases, pruneCases, multipartCases, upkeepCases,
-		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases, wireCases,
+		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases, wireCases, leakCases,
 	} {
 		all = append(all, area...)
 	}
@@ -320,6 +320,26 @@ var readOnlyCases = []Case{
 		Name: "read-only/open", Level: Durable, Clauses: clauses("DB5"), run: openedForReading,
 		Explanation: "Opened for reading only, a database answers every question, refuses every change with ErrReadOnly, and changes no file.",
 	},
+	{
+		Name: "read-only/candidates", Level: Durable, Clauses: clauses("DB5"), run: readOnlyCandidates,
+		Explanation: "A database with candidates, and what is left of a batch that was never ended, is opened for reading. Every question is answered as before, no file changes, and afterwards the candidates can be finalized.",
+	},
+	{
+		Name: "read-only/open-insert", Level: Durable, Clauses: clauses("DB5", "DB60"), run: readOnlyInsert,
+		Explanation: "A database with a restore half done is opened for reading. It says what it said, changes no file, and the restore goes on afterwards.",
+	},
+	{
+		Name: "read-only/garbage", Level: Durable, Clauses: clauses("DB5", "DB53"), run: readOnlyGarbage,
+		Explanation: "A database that has not freed the space of pruned versions is opened for reading. It frees none, and afterwards all of it can be freed.",
+	},
+	{
+		Name: "read-only/two-readers", Level: Durable, Clauses: clauses("DB5"), run: twoReaders,
+		Explanation: "Two readers at once, where the backend lets them in: both read the same, and no file changes. Where it does not, the second is told ErrLocked.",
+	},
+	{
+		Name: "read-only/nothing-there", Level: Durable, Clauses: clauses("DB5"), run: readingNothing,
+		Explanation: "Opened for reading, a directory that is not there, is empty, or holds something else is an error; nothing is made, and nothing stands in the way of a database later.",
+	},
 }
 
 var creatorCases = []Case{
@@ -574,5 +594,34 @@ var wireCases = []Case{
 	{
 		Name: "wire/killed-process", Level: Process, Clauses: clauses("DB3"), run: killedProcess, needsCrash: true,
 		Explanation: "The process is killed in the middle of calls, a walk, a batch, a chunk and a pin. All that is asked of it from then on is ErrUnavailable: never an answer, such as that there is no such root.",
+	},
+}
+
+// leakCases are about what is left of a process, and of what was begun in it. What processes have open can
+// be seen on Linux alone.
+var leakCases = []Case{
+	{
+		Name: "leaks/after-close", Level: Process, Clauses: clauses("DB71"), run: nothingLeftAfterClose,
+		Explanation: "A database is closed in the middle of a walk, a batch, a chunk and a pin. Its process has gone, with all that it started, its socket and the socket's directory; nobody has one of the database's files open.",
+	},
+	{
+		Name: "leaks/after-kill", Level: Process, Clauses: clauses("DB35"), run: nothingLeftAfterKill, needsCrash: true,
+		Explanation: "The process is killed. Nothing that it started lives on, and its socket's directory is removed.",
+	},
+	{
+		Name: "leaks/open-and-close", Level: Process, Clauses: clauses("DB71"), run: openedAndClosed,
+		Explanation: "One process opens and closes a database over and over. It does not end up with more open files, nor with more memory.",
+	},
+	{
+		Name: "leaks/walks", Level: Process, Clauses: clauses("DB23"), run: walksLeft,
+		Explanation: "Walks and write logs are left early, over and over. The process has no more open files or memory than before, prunes what was walked, and closes.",
+	},
+	{
+		Name: "leaks/batches", Level: Process, Clauses: clauses("DB35", "DB62"), run: batchesAborted,
+		Explanation: "Batches and chunks are filled and aborted, over and over. Nothing of them stays in memory, in open files, or stored.",
+	},
+	{
+		Name: "leaks/pins", Level: Process, Clauses: clauses("DB50"), run: pinsReleased,
+		Explanation: "Versions are pinned and released, over and over. Nothing of it stays, and the version can be pruned.",
 	},
 }
