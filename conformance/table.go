@@ -5,7 +5,7 @@ func Cases() []Case {
 	var all []Case
 	for _, area := range [][]Case{
 		readWriteCases, versionCases, walkCases, writeLogCases, pruneCases, multipartCases, upkeepCases,
-		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases, wireCases, leakCases,
+		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases, corruptionCases, wireCases, leakCases,
 	} {
 		all = append(all, area...)
 	}
@@ -510,6 +510,26 @@ var crashCases = []Case{
 	{
 		Name: "crash/histories-4", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(4), needsCrash: true, timesKills: true,
 		Explanation: historiesExplanation,
+	},
+}
+
+// corruptionCases damage the files of a database.
+var corruptionCases = []Case{
+	{
+		Name: "corruption/flipped-bytes", Level: Integrity, Clauses: clauses("DB7", "DB72"), run: flippedBytes,
+		Explanation: "A byte of the database's files is changed, at many places, one at a time. Opening it, and each answer, is right or an error: never a wrong record, never a process that dies. Check finds what reading finds. An older state of the whole database is taken for right where it opens as one: a damaged end of a log can't be told from a loss of power. An answer that takes too long counts as an error. Without a process only bytes of values are changed.",
+	},
+	{
+		Name: "corruption/flipped-values", Level: Integrity, Clauses: clauses("DB7", "DB72"), run: flippedInValues,
+		Explanation: "A byte of a value is changed where it is stored, at many places, one at a time. Whoever reads it is told ErrCorrupted. An older state of the whole database is taken for right where it opens as one: a damaged end of a log can't be told from a loss of power.",
+	},
+	{
+		Name: "corruption/truncated-files", Level: Integrity, Clauses: clauses("DB7"), run: truncatedFiles,
+		Explanation: "Each of the database's files is cut short. That is an error, or an older state of the whole: never an empty database in the place of what was there, and never less of the files than before.",
+	},
+	{
+		Name: "corruption/missing-file", Level: Integrity, Clauses: clauses("DB7"), run: missingFiles,
+		Explanation: "Each of the database's files is taken away. That is an error, or makes no difference: never a new, empty database in its place.",
 	},
 }
 
