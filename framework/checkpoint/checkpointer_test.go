@@ -298,10 +298,14 @@ type failingCreator struct {
 	mu      sync.Mutex
 	fail    map[uint64]bool
 	made    []uint64
-	reached chan uint64 // told before each creation, which goes on when it is received, if not nil
+	coming  chan uint64 // told before each creation, if not nil
+	reached chan uint64 // told after that; the creation goes on when it is received, if not nil
 }
 
 func (f *failingCreator) CreateCheckpoint(ctx context.Context, root node.Root, chunkSize uint64) (*Metadata, error) {
+	if f.coming != nil {
+		f.coming <- root.Version
+	}
 	if f.reached != nil {
 		select {
 		case f.reached <- root.Version:
@@ -366,11 +370,12 @@ func TestCheckpointerFailures(t *testing.T) {
 // what was missed meanwhile is made up for from the newest on.
 func TestCheckpointerCoalesces(t *testing.T) {
 	c := newChain(t)
-	f := &failingCreator{Creator: c.creator, reached: make(chan uint64)}
+	f := &failingCreator{Creator: c.creator, coming: make(chan uint64, 10), reached: make(chan uint64)}
 	c.creator = f
 	c.grow(t, 1, 10, false)
 	m := c.start(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 10, NumKept: 3}})
 	m.NotifyNewVersion(10)
+	<-f.coming
 	// The checkpointer is about to make that of 10; the chain goes on, and it does not hear of each.
 	c.grow(t, 11, 62, false)
 	for v := uint64(11); v <= 62; v++ {

@@ -2,6 +2,7 @@ package db
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -73,9 +74,13 @@ var (
 	ErrUnsupported = errors.New(ModuleName, 114, "mkvs: not supported by this database")
 )
 
+// UnknownVersion stands in a CorruptedError for a version that nobody can tell, or where the damage is in what
+// belongs to no version. No chain comes as far as this number.
+const UnknownVersion uint64 = math.MaxUint64
+
 // CorruptedError is ErrCorrupted with where the damage is.
 type CorruptedError struct {
-	// Version is the version that wrote what is damaged.
+	// Version is the version that wrote what is damaged; UnknownVersion where nobody can tell.
 	Version uint64
 	// Position is the position of the node that was looked for; nil where the damage is not in a node.
 	Position node.Position
@@ -83,12 +88,16 @@ type CorruptedError struct {
 	Reason string
 }
 
-// Error names version, position and reason.
+// Error names version and position, as far as they are known, and the reason.
 func (e *CorruptedError) Error() string {
-	if e.Position == nil {
+	switch {
+	case e.Version == UnknownVersion:
+		return fmt.Sprintf("%s: %s", ErrCorrupted, e.Reason)
+	case e.Position == nil:
 		return fmt.Sprintf("%s: version %d: %s", ErrCorrupted, e.Version, e.Reason)
+	default:
+		return fmt.Sprintf("%s: version %d, position %s: %s", ErrCorrupted, e.Version, e.Position, e.Reason)
 	}
-	return fmt.Sprintf("%s: version %d, position %s: %s", ErrCorrupted, e.Version, e.Position, e.Reason)
 }
 
 // Unwrap returns ErrCorrupted.

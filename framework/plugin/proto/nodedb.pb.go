@@ -2342,10 +2342,11 @@ func (x *ErrorIdentity) GetText() string {
 }
 
 type ErrorCorrupted struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       uint64                 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
-	Position      []byte                 `protobuf:"bytes,2,opt,name=position,proto3,oneof" json:"position,omitempty"`
-	Reason        string                 `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that wrote what is damaged, 2^64-1 where nobody can tell.
+	Version       uint64 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
+	Position      []byte `protobuf:"bytes,2,opt,name=position,proto3,oneof" json:"position,omitempty"`
+	Reason        string `protobuf:"bytes,3,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }

@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -52,6 +53,36 @@ func (e *env) collect(ctx context.Context, ndb db.NodeDB) error {
 	}
 	return nil
 }
+
+// spaceChange is the space that a database takes before and after a command's work, and how long that took.
+type spaceChange struct {
+	LiveBytesBefore int64   `json:"live_bytes_before"`
+	FileBytesBefore int64   `json:"file_bytes_before"`
+	LiveBytes       int64   `json:"live_bytes"`
+	FileBytes       int64   `json:"file_bytes"`
+	Seconds         float64 `json:"seconds"`
+}
+
+// measure does the work, and notes what changes.
+func (c *spaceChange) measure(ctx context.Context, ndb db.NodeDB, work func() error) error {
+	began := time.Now()
+	before, err := sizeOf(ctx, ndb)
+	if err != nil {
+		return err
+	}
+	if err := work(); err != nil {
+		return err
+	}
+	after, err := sizeOf(ctx, ndb)
+	if err != nil {
+		return err
+	}
+	*c = spaceChange{before.Live, before.File, after.Live, after.File, time.Since(began).Seconds()}
+	return nil
+}
+
+// text tells the space that the database takes now.
+func (c *spaceChange) text() string { return sizeText(db.Size{Live: c.LiveBytes, File: c.FileBytes}) }
 
 // sizeOf asks for the space that a database takes.
 func sizeOf(ctx context.Context, ndb db.NodeDB) (db.Size, error) {

@@ -150,7 +150,10 @@ func (r *checkResult) add(err error) {
 		r.Problems = append(r.Problems, checkProblem{Reason: err.Error()})
 		return
 	}
-	p := checkProblem{Version: &where.Version, Reason: where.Reason}
+	p := checkProblem{Reason: where.Reason}
+	if where.Version != db.UnknownVersion {
+		p.Version = &where.Version
+	}
 	if where.Position != nil {
 		p.Position = where.Position.String()
 	}

@@ -3,7 +3,6 @@ package cli
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -19,12 +18,8 @@ import (
 type compactResult struct {
 	Namespace string `json:"namespace"`
 	// Compacted is false where the backend has nothing to give back.
-	Compacted       bool    `json:"compacted"`
-	FileBytesBefore int64   `json:"file_bytes_before"`
-	LiveBytesBefore int64   `json:"live_bytes_before"`
-	FileBytes       int64   `json:"file_bytes"`
-	LiveBytes       int64   `json:"live_bytes"`
-	Seconds         float64 `json:"seconds"`
+	Compacted bool `json:"compacted"`
+	spaceChange
 }
 
 func newDBCompactCommand(e *env) *cobra.Command {
@@ -64,31 +59,19 @@ files that are there; how much is told on stderr. A signal or a crash leaves the
 }
 
 func (e *env) compact(ctx context.Context, ns *config.Namespace, ndb db.NodeDB) (r compactResult, err error) {
-	began := time.Now()
 	r = compactResult{Namespace: ns.Name, Compacted: ndb.Info().Capabilities.Compact}
-	taken, err := sizeOf(ctx, ndb)
-	if err != nil {
-		return r, err
-	}
-	r.FileBytesBefore, r.LiveBytesBefore = taken.File, taken.Live
-	if err := e.collect(ctx, ndb); err != nil {
-		return r, err
-	}
-	if r.Compacted {
-		if taken, err = sizeOf(ctx, ndb); err != nil {
-			return r, err
+	err = r.measure(ctx, ndb, func() error {
+		if err := e.collect(ctx, ndb); err != nil || !r.Compacted {
+			return err
+		}
+		taken, err := sizeOf(ctx, ndb)
+		if err != nil {
+			return err
 		}
 		e.Note("compacting needs up to %s of room in %s while it runs", size.Format(taken.Live), ns.DatabaseDir())
-		if err := e.runCompact(ctx, ndb); err != nil {
-			return r, err
-		}
-	}
-	if taken, err = sizeOf(ctx, ndb); err != nil {
-		return r, err
-	}
-	r.FileBytes, r.LiveBytes = taken.File, taken.Live
-	r.Seconds = time.Since(began).Seconds()
-	return r, nil
+		return e.runCompact(ctx, ndb)
+	})
+	return r, err
 }
 
 func (e *env) runCompact(ctx context.Context, ndb db.NodeDB) error {
@@ -105,7 +88,7 @@ func (e *env) runCompact(ctx context.Context, ndb db.NodeDB) error {
 }
 
 func (e *env) printCompacted(r compactResult, ns *config.Namespace) error {
-	taken := sizeText(db.Size{Live: r.LiveBytes, File: r.FileBytes})
+	taken := r.text()
 	if !r.Compacted {
 		return e.Printf("the %s backend has nothing to give back: %s\n", ns.Backend.PluginName(), taken)
 	}

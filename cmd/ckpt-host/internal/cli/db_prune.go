@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -27,12 +26,8 @@ type pruneResult struct {
 	Earliest uint64 `json:"earliest"`
 	Latest   uint64 `json:"latest"`
 	// InTheWay says what keeps a dry run's versions from being pruned.
-	InTheWay        []string `json:"in_the_way,omitempty"`
-	LiveBytesBefore int64    `json:"live_bytes_before"`
-	FileBytesBefore int64    `json:"file_bytes_before"`
-	LiveBytes       int64    `json:"live_bytes"`
-	FileBytes       int64    `json:"file_bytes"`
-	Seconds         float64  `json:"seconds"`
+	InTheWay []string `json:"in_the_way,omitempty"`
+	spaceChange
 }
 
 func newDBPruneCommand(e *env) *cobra.Command {
@@ -95,33 +90,23 @@ used again; the files become smaller with 'ckpt-host db compact'.`,
 }
 
 // prune removes the versions below one, and frees their space.
-func (e *env) prune(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, have versions, before uint64) (r pruneResult, err error) {
-	began := time.Now()
+func (e *env) prune(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, _ versions, before uint64) (r pruneResult, err error) {
 	r = pruneResult{Namespace: ns.Name}
-	taken, err := sizeOf(ctx, ndb)
-	if err != nil {
-		return r, err
-	}
-	r.LiveBytesBefore, r.FileBytesBefore = taken.Live, taken.File
-	if r.Removed, err = ndb.PruneBefore(ctx, before); err != nil {
-		return r, pruneFailed(err)
-	}
-	if err := e.collect(ctx, ndb); err != nil {
-		if r.Removed > 0 { // whatever becomes of their space
-			e.Note("%s below version %d were removed", console.Counted(r.Removed, "version"), before)
+	err = r.measure(ctx, ndb, func() (err error) {
+		if r.Removed, err = ndb.PruneBefore(ctx, before); err != nil {
+			return pruneFailed(err)
 		}
-		return r, err
-	}
-	if have, err = versionsOf(ctx, ndb); err != nil {
-		return r, err
-	}
-	r.Earliest, r.Latest = have.earliest, have.latest
-	if taken, err = sizeOf(ctx, ndb); err != nil {
-		return r, err
-	}
-	r.LiveBytes, r.FileBytes = taken.Live, taken.File
-	r.Seconds = time.Since(began).Seconds()
-	return r, nil
+		if err := e.collect(ctx, ndb); err != nil {
+			if r.Removed > 0 { // whatever becomes of their space
+				e.Note("%s below version %d were removed", console.Counted(r.Removed, "version"), before)
+			}
+			return err
+		}
+		left, err := versionsOf(ctx, ndb)
+		r.Earliest, r.Latest = left.earliest, left.latest
+		return err
+	})
+	return r, err
 }
 
 func pruneFailed(err error) error {
@@ -138,23 +123,18 @@ func pruneFailed(err error) error {
 
 // dryPrune tells what prune would do.
 func (e *env) dryPrune(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, have versions, before uint64) (r pruneResult, err error) {
-	began := time.Now()
 	r = pruneResult{Namespace: ns.Name, DryRun: true, Earliest: have.earliest, Latest: have.latest}
-	taken, err := sizeOf(ctx, ndb)
-	if err != nil {
-		return r, err
-	}
-	r.LiveBytesBefore, r.FileBytesBefore, r.LiveBytes, r.FileBytes = taken.Live, taken.File, taken.Live, taken.File
-	if before > have.earliest {
+	err = r.measure(ctx, ndb, func() (err error) {
+		if before <= have.earliest {
+			return nil
+		}
 		if r.Removed, r.Earliest, err = e.countVersions(ctx, ndb, have, before); err != nil {
-			return r, err
+			return err
 		}
-		if r.InTheWay, err = inTheWay(ctx, ndb, before); err != nil {
-			return r, err
-		}
-	}
-	r.Seconds = time.Since(began).Seconds()
-	return r, nil
+		r.InTheWay, err = inTheWay(ctx, ndb, before)
+		return err
+	})
+	return r, err
 }
 
 // countVersions counts the versions below one, and finds the first that is not.
@@ -221,7 +201,7 @@ func (e *env) printPruned(r pruneResult, had versions) error {
 			return err
 		}
 	}
-	taken := sizeText(db.Size{Live: r.LiveBytes, File: r.FileBytes})
+	taken := r.text()
 	if freed := r.LiveBytesBefore - r.LiveBytes; freed > 0 {
 		taken += fmt.Sprintf("; %s were freed, to be used again", size.Format(freed))
 	}

@@ -30,7 +30,7 @@ func (d *DB) Check(ctx context.Context, opts db.CheckOptions) (*db.CheckReport, 
 		return nil, err
 	}
 	defer d.end()
-	c := &check{d: d, progress: opts.Progress, report: &db.CheckReport{}}
+	c := &check{d: d, progress: opts.Progress, report: &db.CheckReport{}, told: make(map[string]bool)}
 	var err error
 	if opts.Version != nil {
 		err = c.version(ctx, *opts.Version)
@@ -52,6 +52,11 @@ type check struct {
 	// unowned are what was unfinished or to be removed then.
 	unowned map[owner]struct{}
 
+	// told are the engine's errors that were made problems: the same place is met again and again
+	// (check_engine.go). recordsRead says that all places were met once.
+	told        map[string]bool
+	recordsRead bool
+
 	progress    func(done, total int64)
 	done, total int64
 }
@@ -68,8 +73,9 @@ func (c *check) problem(version uint64, p node.Position, reason string) {
 	c.report.Add(&db.CorruptedError{Version: version, Position: bytes.Clone(p), Reason: reason})
 }
 
-// notes makes a problem of an error that is damage, and returns any other.
-func (c *check) notes(err error) error {
+// notes makes a problem of an error that is damage, and returns any other. Where the engine says so, it knows
+// nothing of versions: then it is the given one's.
+func (c *check) notes(version uint64, err error) error {
 	var damage *db.CorruptedError
 	switch {
 	case err == nil:
@@ -77,8 +83,11 @@ func (c *check) notes(err error) error {
 	case errors.As(err, &damage):
 		c.report.Add(damage)
 		return nil
-	case errors.Is(err, db.ErrCorrupted): // the engine's own
-		c.problem(0, nil, err.Error())
+	case isEngineDamage(err):
+		if text := engineText(err); !c.told[text] {
+			c.told[text] = true
+			c.problem(version, nil, "the engine can't read what is stored: "+text)
+		}
 		return nil
 	default:
 		return err
@@ -98,7 +107,7 @@ func (c *check) hold(ctx context.Context, version uint64) (release func(), err e
 func (c *check) version(ctx context.Context, version uint64) error {
 	roots, err := c.d.GetRootsForVersion(ctx, version)
 	if errors.Is(err, db.ErrCorrupted) {
-		return c.notes(err)
+		return c.notes(version, err)
 	}
 	if err != nil {
 		return err
@@ -214,6 +223,16 @@ func (c *check) versions(ctx context.Context) error {
 			some, records = append(some, version), append(records, v)
 			return true, nil
 		})
+		var next []byte
+		if isEngineDamage(err) { // the versions behind what it can't read are gone through all the same
+			last := versionKey(first)
+			if len(some) > 0 {
+				last = versionKey(some[len(some)-1])
+			}
+			if err = c.notes(db.UnknownVersion, err); err == nil {
+				next, err = c.behind(ctx, last)
+			}
+		}
 		if err != nil {
 			return err
 		}
@@ -239,6 +258,9 @@ func (c *check) versions(ctx context.Context) error {
 		if len(some) > 0 {
 			first = some[len(some)-1] + 1
 		}
+		if next != nil && isVersionKey(next) {
+			first, more = versionOfKey(next), true
+		}
 	}
 	return nil
 }
@@ -256,7 +278,7 @@ func (c *check) root(ctx context.Context, version uint64, r *rootRecord) error {
 	for _, candidate := range r.numbers() {
 		n, err := c.stored(ctx, r.typ, version, candidate)
 		if err != nil {
-			return err
+			return c.notes(version, err)
 		}
 		stored += n
 	}
@@ -348,7 +370,7 @@ func (c *check) old(ctx context.Context) error {
 		return true, nil
 	})
 	if err != nil || v == nil {
-		return err
+		return c.notes(s.earliest, err)
 	}
 	r := v.root(node.RootTypeState)
 	if r == nil {
@@ -364,15 +386,15 @@ func (c *check) old(ctx context.Context) error {
 	}
 	alone, err := w.lastAlone(ctx, s)
 	if err != nil {
-		return err
+		return c.notes(db.UnknownVersion, err)
 	}
 	stored, err := c.storedBetween(ctx, node.RootTypeState, alone, s.earliest)
 	if err != nil {
-		return err
+		return c.notes(db.UnknownVersion, err)
 	}
 	due, err := c.due(ctx, w, max(alone, s.applied), s.earliest)
 	if err != nil {
-		return err
+		return c.notes(db.UnknownVersion, err)
 	}
 	c.unreachable(s.earliest, node.RootTypeState, stored, t.nodes+due)
 	return nil

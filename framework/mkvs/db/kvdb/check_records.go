@@ -18,16 +18,18 @@ const checkRecordsFrame = 4 << 20
 // records looks at every record of the store by itself.
 func (c *check) records(ctx context.Context) error {
 	block := orderedBlocks{c: c}
-	return c.eachRecord(ctx, []byte{0}, nil, func(s kv.Snapshot, key, value []byte) error {
+	err := c.eachRecord(ctx, []byte{0}, nil, func(s kv.Snapshot, key, value []byte) error {
 		c.report.Records++
 		c.report.Bytes += uint64(len(key) + len(value))
 		c.did(len(key) + len(value))
-		return c.notes(c.record(s, key, value, &block))
+		return c.notes(versionIn(key), c.record(s, key, value, &block))
 	})
+	c.recordsRead = true
+	return err
 }
 
-// eachRecord calls f with the records from one key up to, not including, another (nil: to the end). What
-// it is given is valid until it returns.
+// eachRecord calls f with the records from one key up to, not including, another (nil: to the end), without
+// those that the engine can't read. What it is given is valid until it returns.
 func (c *check) eachRecord(ctx context.Context, from, to []byte, f func(s kv.Snapshot, key, value []byte) error) error {
 	for from != nil {
 		if err := c.d.carryOn(ctx); err != nil {
@@ -51,8 +53,10 @@ func (c *check) someRecords(ctx context.Context, from, to []byte, f func(s kv.Sn
 	cur := s.Cursor()
 	defer func() { err = errors.Join(err, storeError(cur.Close())) }()
 	size := 0
+	last := bytes.Clone(from)
 	for ok := cur.Seek(from); ok; ok = cur.Next() {
 		key := cur.Key()
+		last = append(last[:0], key...)
 		if to != nil && bytes.Compare(key, to) >= 0 {
 			return nil, nil
 		}
@@ -65,88 +69,86 @@ func (c *check) someRecords(ctx context.Context, from, to []byte, f func(s kv.Sn
 		}
 		size += len(key) + len(value)
 	}
-	// The engine can't get beyond damage of its own: then that is all there is to say of the rest.
-	return nil, c.notes(storeError(cur.Err()))
+	err = storeError(cur.Err())
+	if !isEngineDamage(err) {
+		return nil, err
+	}
+	until, behindErr := behind(s, last)
+	if behindErr != nil {
+		return nil, behindErr
+	}
+	c.cantReadOn(last, until, err)
+	return until, nil
 }
 
 // record looks at one record. Its error is damage, or a failure to look.
 func (c *check) record(s kv.Snapshot, key, value []byte, block *orderedBlocks) error {
-	if len(key) == 0 {
-		return damaged(0, "a key of no bytes")
+	k, typ, ok := kindOfKey(key)
+	if !ok {
+		return damaged(db.UnknownVersion, fmt.Sprintf("key %.64x, which is none of ours,", key))
 	}
-	switch {
-	case bytes.Equal(key, stampKey):
+	if !k.form.fits(key) {
+		return damaged(versionIn(key), fmt.Sprintf("key %.64x (%s)", key, k.name))
+	}
+	a, rest, _ := addressOfKey(key)
+	switch k.kind {
+	case kindStamp:
 		_, err := checkStamp(value, c.d.info.Namespace)
 		return err
-	case bytes.Equal(key, stateKey):
+	case kindState:
 		_, err := decodeState(value)
 		return err
-	case bytes.Equal(key, multipartKey):
+	case kindMultipart:
 		_, err := decodeInsert(value)
 		return err
-	case isVersionKey(key):
+	case kindVersion:
 		version := versionOfKey(key)
 		_, err := decodeVersion(key, value, version)
 		return err
-	}
-	kind, typ := key[0]&0xf0, node.RootType(key[0]&0x0f)
-	a, rest, ok := addressOfKey(key)
-	if !ok || !typ.IsValid() {
-		return damaged(0, fmt.Sprintf("key %.64x, which is none of ours,", key))
-	}
-	whole := true // the key's end
-	var err error
-	switch kind {
 	case kindCandidate:
-		whole = len(rest) == 0
-		_, err = decodeCandidate(key, value, a.Version)
+		_, err := decodeCandidate(key, value, a.Version)
+		return err
 	case kindBlock:
-		whole = validPosition(rest)
-		err = block.check(s, typ, a, key, value)
+		return block.check(s, typ, a, key, value)
 	case kindDead:
-		whole = validPosition(rest)
-		err = deadRecord(s, a, key, value)
+		return deadRecord(s, a, key, value)
 	case kindGarbage:
-		_, whole = partOfKey(rest)
 		f, ok := unseal(key, value)
 		if !ok || !eachDead(&f, a.Version, func(node.Address, node.Position) {}) {
-			err = damaged(a.Version, "garbage list")
+			return damaged(a.Version, k.name)
 		}
+		return nil
 	case kindWriteLog:
-		_, whole = partOfKey(rest)
 		f, ok := unseal(key, value)
 		r := logReader{fields: f}
 		for ok && len(r.b) > 0 {
 			_, _, ok = r.next()
 		}
 		if !ok {
-			err = damaged(a.Version, "write log")
+			return damaged(a.Version, k.name)
 		}
+		return nil
 	case kindInsertRoot:
-		whole = len(rest) == 0
-		_, _, err = decodeInsertRoot(key, value, typ, a)
+		_, _, err := decodeInsertRoot(key, value, typ, a)
+		return err
 	case kindInsertTag:
-		_, whole = partOfKey(rest)
 		if _, ok := unseal(key, value); !ok {
-			err = damaged(a.Version, "multipart root's tag")
+			return damaged(a.Version, k.name)
 		}
+		return nil
 	case kindMark:
-		whole = len(rest) == 8
-		_, err = decodeMark(key, value, a.Version)
+		_, err := decodeMark(key, value, a.Version)
+		return err
 	case kindSpine:
-		whole = validPosition(rest)
 		f, ok := unseal(key, value)
 		if !ok {
 			return &db.CorruptedError{Version: a.Version, Position: bytes.Clone(rest), Reason: "restored node's checksum is wrong"}
 		}
-		_, err = parse(f.b, a, node.Position(rest))
-	default:
-		whole = false
+		_, err := parse(f.b, a, node.Position(rest))
+		return err
+	default: // it is in the table, and nobody has said how to look at it
+		return damaged(a.Version, fmt.Sprintf("key %.64x (%s)", key, k.name))
 	}
-	if !whole {
-		return damaged(a.Version, fmt.Sprintf("key %.64x", key))
-	}
-	return err
 }
 
 // deadRecord looks at the dead slots of a block.

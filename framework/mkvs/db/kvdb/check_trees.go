@@ -71,11 +71,12 @@ func (t *treeCheck) frame(ctx context.Context) (err error) {
 	for n := 0; len(t.stack) > 0 && n < checkFrame; n++ {
 		next := t.stack[len(t.stack)-1]
 		t.stack = t.stack[:len(t.stack)-1]
-		before := t.c.report.Damaged
-		if err := t.c.notes(t.visit(next)); err != nil {
-			return err
+		if err := t.visit(next); err != nil {
+			if err := t.c.notes(next.address.Version, err); err != nil {
+				return err
+			}
+			t.broken = true
 		}
-		t.broken = t.broken || t.c.report.Damaged > before
 	}
 	return nil
 }
@@ -91,6 +92,10 @@ func (t *treeCheck) visit(n hashed) error {
 		return err
 	}
 	record, err := f.find(t.p)
+	if isEngineDamage(err) {
+		// The cursor may not move any more: the address's other nodes are looked for with a new one.
+		return errors.Join(err, t.finders.drop(f))
+	}
 	if err != nil {
 		return err
 	}
@@ -326,7 +331,7 @@ func (c *check) logs(ctx context.Context, version uint64, r *rootRecord) (err er
 		for i := range list.parts {
 			value, err := getOrNil(s, partKey(list.kind, r.typ, a, i))
 			if errors.Is(err, db.ErrCorrupted) {
-				if err := c.notes(err); err != nil {
+				if err := c.notes(version, err); err != nil {
 					return err
 				}
 				continue

@@ -12,6 +12,7 @@ import (
 	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -119,9 +120,9 @@ func TestDamageIsSeen(t *testing.T) {
 	f, m := everything(t)
 	ctx, rng := t.Context(), rand.New(rand.NewPCG(8, 8))
 	pairs := dump(t, f.store)
-	kinds := make(map[byte]int)
+	kinds := make(map[string]int)
 	for i, p := range pairs {
-		kinds[p.key[0]>>4]++
+		kinds[kvdb.KindName(p.key)]++
 		for range 2 {
 			bad := bytes.Clone(p.value)
 			at := rng.IntN(len(bad))
@@ -162,9 +163,9 @@ func TestDamageIsSeen(t *testing.T) {
 			must(t, ndb.Close(ctx))
 		}
 	}
-	for _, kind := range []byte{1, 2, 3, 4, 6, 7, 8, 9, 0xa} {
-		if kinds[kind] == 0 {
-			t.Errorf("no value of kind %d was damaged", kind)
+	for _, kind := range kvdb.Kinds() {
+		if kinds[kind.Name] == 0 {
+			t.Errorf("no value of the kind %s was damaged", kind.Name)
 		}
 	}
 }

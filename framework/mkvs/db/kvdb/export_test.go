@@ -129,11 +129,27 @@ func BlockBytes(ctx context.Context, ndb db.NodeDB, version uint64) (live, room 
 	return live, room, c.Err()
 }
 
-// Kinds are the kinds of records, without root types.
-func Kinds() []byte {
-	return []byte{
-		kindStamp, kindCandidate, kindBlock, kindDead, kindGarbage, kindInsertRoot, kindInsertTag, kindMark, kindSpine, kindWriteLog,
+// Kind is what there is to know of a kind of keys.
+type Kind struct {
+	Byte       byte
+	Name, Form string
+	// HasType says that the byte's lower half is a root type.
+	HasType bool
+}
+
+// Kinds are the kinds of keys.
+func Kinds() []Kind {
+	all := make([]Kind, len(kinds))
+	for i, k := range kinds {
+		all[i] = Kind{k.kind, k.name, string(k.form), k.kind >= firstWithType}
 	}
+	return all
+}
+
+// KindName is the name of a key's kind.
+func KindName(key []byte) string {
+	k, _, _ := kindOfKey(key)
+	return k.name
 }
 
 // TakeNumber takes a candidate number, as a batch does that began when its version was not finalized yet.

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -107,7 +108,7 @@ func decodeInsert(value []byte) (version uint64, err error) {
 	f, ok := unseal(multipartKey, value)
 	version = f.uvarint()
 	if !ok || !f.done() {
-		return 0, damaged(0, "multipart insert")
+		return 0, damaged(db.UnknownVersion, "multipart insert")
 	}
 	return version, nil
 }

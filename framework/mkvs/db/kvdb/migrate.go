@@ -130,7 +130,7 @@ func migrateWriteLog(old, key, value []byte) ([]byte, error) {
 		}
 	}
 	if !ok || f.bad || len(w.buf) == 0 {
-		return nil, damaged(0, "write log")
+		return nil, damaged(versionOfKey(key), "write log")
 	}
 	return w.seal(key), nil
 }

@@ -169,7 +169,7 @@ func (d *DB) loadCandidates(s kv.Snapshot, c kv.Cursor, f *found) error {
 		for ok := c.Seek([]byte{kindCandidate | byte(t)}); ok && string(c.Key()) < string(end); ok = c.Next() {
 			a, rest, ok := addressOfKey(c.Key())
 			if !ok || len(rest) != 0 {
-				return damaged(0, "candidate's key")
+				return damaged(versionIn(c.Key()), "candidate's key")
 			}
 			r, err := decodeCandidate(c.Key(), c.Value(), a.Version)
 			if err != nil {
@@ -280,7 +280,7 @@ func (d *DB) findLeftoversOf(s kv.Snapshot, c kv.Cursor, kind byte, t node.RootT
 	for key := typeKey(kind, t, from); c.Seek(key) && string(c.Key()) < string(end); {
 		a, _, ok := addressOfKey(c.Key())
 		if !ok {
-			return damaged(0, fmt.Sprintf("key %x", c.Key()))
+			return damaged(versionIn(c.Key()), fmt.Sprintf("key %.64x", c.Key()))
 		}
 		keep, err := owned(s, t, a)
 		if err != nil {

@@ -174,6 +174,15 @@ func (fs *finders) at(a node.Address) (*finder, error) {
 	return f, nil
 }
 
+// drop closes a finder: the next one of its address is new.
+func (fs *finders) drop(f *finder) error {
+	delete(fs.open, f.address)
+	if fs.last == f {
+		fs.last = nil
+	}
+	return f.close()
+}
+
 func (fs *finders) close() (err error) {
 	for _, f := range fs.open {
 		err = errors.Join(err, f.close())

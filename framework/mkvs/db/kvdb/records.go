@@ -42,7 +42,7 @@ func checkStamp(value []byte, ns common.Namespace) (version uint64, err error) {
 	}
 	stored := f.bytes(common.NamespaceSize)
 	if !ok || !f.done() {
-		return 0, damaged(0, "stamp")
+		return 0, damaged(db.UnknownVersion, "stamp")
 	}
 	if common.Namespace(stored) != ns {
 		return 0, fmt.Errorf("%w: the database is one of %x, opened for %s", db.ErrBadNamespace, stored, ns)
@@ -81,7 +81,7 @@ func decodeState(value []byte) (state, error) {
 	f, ok := unseal(stateKey, value)
 	s := state{any: true, earliest: f.uvarint(), latest: f.uvarint(), first: f.uvarint(), applied: f.uvarint(), clean: f.uvarint()}
 	if !ok || !f.done() || s.earliest > s.latest || s.applied > s.earliest || s.first > s.applied {
-		return state{}, damaged(0, "state")
+		return state{}, damaged(db.UnknownVersion, "state")
 	}
 	return s, nil
 }

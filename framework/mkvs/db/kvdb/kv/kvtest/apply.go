@@ -71,7 +71,7 @@ func limitsStay(e *env) {
 		e.Errorf("limits %+v became %+v", before, after)
 	}
 	l := before
-	if l.BatchBytes < 0 || l.BatchOps < 0 || l.KeyBytes < 0 || l.ValueBytes < 0 || l.PreferredBatchBytes < 0 {
+	if l.BatchBytes < 0 || l.BatchOps < 0 || l.KeyBytes < 0 || l.ValueBytes < 0 || l.PreferredBatchBytes < 0 || l.Readers < 0 {
 		e.Errorf("negative limits: %+v", l)
 	}
 	if l.BatchBytes > 0 && l.PreferredBatchBytes > l.BatchBytes {
@@ -194,12 +194,13 @@ func batchIsWhole(e *env) {
 	}, mixture)
 }
 
-// readWhile lets goroutines read snapshots of a store while write runs, and at least once each.
+// readWhile lets goroutines read snapshots of a store while write runs, and at least once each: as many at
+// a time as the store allows.
 func readWhile(e *env, s kv.Store, write func(), read func(kv.Snapshot) error) {
 	e.Helper()
 	var stop atomic.Bool
 	var readers sync.WaitGroup
-	for range 4 {
+	for range within(4, s.Limits().Readers) {
 		readers.Go(func() {
 			for last := false; !last; {
 				last = stop.Load()

@@ -2,10 +2,13 @@ package kvtest
 
 import (
 	"bytes"
+	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 )
@@ -40,11 +43,99 @@ func snapshotStays(e *env) {
 	if _, err := snap.Get([]byte("d")); !errors.Is(err, kv.ErrNotFound) {
 		e.Errorf("Get of a later key: %v", err)
 	}
+	if s.Limits().Readers == 1 {
+		return // a new one has to wait
+	}
 	e.view(s, func(now kv.Snapshot) {
 		if v, err := now.Get([]byte("b")); err != nil || string(v) != "2" {
 			e.Errorf("a new snapshot: %q, %v", v, err)
 		}
 	})
+}
+
+// freelyOpen is how many snapshots are opened at once in a store that states no bound.
+const freelyOpen = 200
+
+// snapshotsAtOnce opens as many snapshots as the store says it can have, each of another state of it, and
+// reads them all, whatever becomes of the others.
+func snapshotsAtOnce(e *env) {
+	s := e.open()
+	bound := s.Limits().Readers
+	open := make([]kv.Snapshot, cmp.Or(bound, freelyOpen))
+	states := make([]string, len(open))
+	defer func() { // the store could not be closed otherwise
+		for _, snap := range open {
+			if snap != nil {
+				e.check(snap.Close())
+			}
+		}
+	}()
+	applied := 0
+	take := func(i int) {
+		e.Helper()
+		applied++
+		states[i] = fmt.Sprintf("state=%d", applied)
+		e.apply(s, pairs("state", fmt.Sprint(applied)))
+		snap, err := s.Snapshot(e.ctx)
+		if err != nil {
+			e.Fatalf("snapshot %d, with %d open and %d allowed (0: any number): %v", applied, countOpen(open), bound, err)
+		}
+		open[i] = snap
+	}
+	closeOne := func(i int) {
+		e.Helper()
+		snap := open[i]
+		open[i] = nil
+		e.check(snap.Close())
+	}
+	readAll := func() {
+		e.Helper()
+		for i, snap := range open {
+			if snap != nil {
+				e.expectIn(snap, states[i])
+			}
+		}
+	}
+	for i := range open {
+		take(i)
+	}
+	readAll()
+	if bound > 0 {
+		oneTooMany(e, s)
+		readAll()
+	}
+	for i := 0; i < len(open); i += 2 { // the others don't notice, and there is room again
+		closeOne(i)
+	}
+	readAll()
+	for i := 0; i < len(open); i += 2 {
+		take(i)
+	}
+	readAll()
+}
+
+// oneTooMany asks for a snapshot that the store need not give: it may refuse, at once and in the contract's
+// words, or it may give one, which is like any other.
+func oneTooMany(e *env, s kv.Store) {
+	e.Helper()
+	ctx, cancel := context.WithTimeout(e.ctx, 5*time.Second) // it is the caller who waits, not the store
+	defer cancel()
+	snap, err := s.Snapshot(ctx)
+	if err != nil {
+		e.checkIs("one snapshot too many", err, kv.ErrLimitExceeded)
+		return
+	}
+	e.expectIn(snap, fmt.Sprintf("state=%d", s.Limits().Readers))
+	e.check(snap.Close())
+}
+
+func countOpen(snaps []kv.Snapshot) (n int) {
+	for _, snap := range snaps {
+		if snap != nil {
+			n++
+		}
+	}
+	return n
 }
 
 func absentKeys(e *env) {
