@@ -92,6 +92,40 @@ func TestNewDirectoryAtOnce(t *testing.T) {
 	}
 }
 
+// TestEngineLost: what has been made and is gone is not made anew, and what a crash kept from being made is.
+func TestEngineLost(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		dir := t.TempDir()
+		opts := options(dir)
+		opts.Engine = "engine"
+		makes := 0
+		opts.Open = func(context.Context) error {
+			if makes++; crashed && makes == 1 {
+				return errors.New("no room")
+			}
+			return os.WriteFile(filepath.Join(dir, "engine"), nil, 0o600)
+		}
+		if crashed {
+			if _, err := Open(t.Context(), opts); err == nil {
+				t.Fatal("no error")
+			}
+		}
+		if err := mustOpen(t, opts).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "engine")); err != nil {
+			t.Fatal(err)
+		}
+		before := makes
+		for _, readOnly := range []bool{false, true} {
+			opts.ReadOnly = readOnly
+			if _, err := Open(t.Context(), opts); !errors.Is(err, db.ErrCorrupted) || makes != before {
+				t.Errorf("crashed %t, read only %t: %v, want %v; made %t", crashed, readOnly, err, db.ErrCorrupted, makes > before)
+			}
+		}
+	}
+}
+
 func TestFilesNotCompleted(t *testing.T) {
 	dir := t.TempDir()
 	left := filepath.Join(dir, tempPrefix+"left by a crash")
