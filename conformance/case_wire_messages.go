@@ -26,6 +26,8 @@ const (
 	largestFrame = 1 << 20
 	usualMessage = 4 << 20
 	maxMessage   = 64 << 20
+	// restorersTag is the longest tag that a checkpoint's restorer gives a root.
+	restorersTag = 1 << 20
 )
 
 // recordsAroundFrames has values just below, at and above the sizes of frames and messages.
@@ -131,6 +133,11 @@ func hugeTags(e *env) {
 	if m := e.multipart(ndb, 5); len(m.Roots) != 0 {
 		e.Errorf("a root with a tag that no message can hold was told of")
 	}
+	e.check(ndb.AddMultipartRoot(e.ctx, state, 3, tag(restorersTag))) // as long as those of restorers can be
+	if m := e.multipart(ndb, 5); len(m.Roots) != 1 || !bytes.Equal(m.Roots[0].Tag, tag(restorersTag)) {
+		e.Errorf("a tag of %d bytes is not told as it was given", restorersTag)
+	}
+	e.check(ndb.AbortRoot(e.ctx, state))
 	for i, n := range []int{usualMessage + 1, 33 << 20} {
 		root := []node.Root{state, io}[i]
 		if err := ndb.AddMultipartRoot(e.ctx, root, 3, tag(n)); err != nil { // the database may take less

@@ -162,12 +162,13 @@ func killedProcess(e *env) {
 				if n == 0 {
 					begun.Done()
 				}
-				if err != nil {
+				switch {
+				case err != nil:
 					e.is("a call under way when the process was killed", err, db.ErrUnavailable)
 					return
-				}
-				if !there {
+				case !there:
 					e.Errorf("while the process was being killed, a root was said not to be there")
+					return
 				}
 			}
 		})
