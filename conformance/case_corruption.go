@@ -246,14 +246,17 @@ func (b *bench) try(what string, change func(name string, content []byte) ([]byt
 	if len(q.errors) > 0 {
 		b.wrong++
 	}
+	gone := false
 	for _, err := range q.errors {
-		b.reading(what, err)
+		if gone = b.reading(what, err); gone {
+			break
+		}
 	}
-	if b.process == nil || ctx.Err() == nil { // or it has been killed
+	if !gone {
 		closing, cancel := context.WithTimeout(e.ctx, soon)
 		defer cancel()
 		if err := ndb.Close(closing); err != nil {
-			b.reading(what+": Close", err)
+			_ = b.reading(what+": Close", err) // and nothing more is asked
 		}
 	}
 }
@@ -269,15 +272,16 @@ func (b *bench) opening(what string, err error) {
 	b.lives(what, err)
 }
 
-// reading looks at the error of an answer.
-func (b *bench) reading(what string, err error) {
+// reading looks at the error of an answer, and says whether that took too long, so that the process is gone.
+func (b *bench) reading(what string, err error) (gone bool) {
 	e := b.e
 	e.Helper()
 	if b.tookTooLong(err) {
-		return
+		return true
 	}
 	e.is(what, err, db.ErrCorrupted)
 	b.lives(what, err)
+	return false
 }
 
 // lives fails the case where an error says that the process has ended, or panicked.
