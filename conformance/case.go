@@ -22,6 +22,8 @@ type Case struct {
 	run func(e *env)
 	// needsCrash says that the case kills processes.
 	needsCrash bool
+	// timesKills says that how long the case may take grows with Options.Kills.
+	timesKills bool
 }
 
 // Area is the part of the contract that the case is about: the first half of its name.

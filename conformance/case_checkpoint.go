@@ -22,6 +22,7 @@ import (
 type made struct {
 	metadata *checkpoint.Metadata
 	chunks   [][]byte
+	c        content
 }
 
 // makeOf makes a version of a type with n entries in a database of its own, and its checkpoint.
@@ -36,7 +37,7 @@ func (e *env) makeOf(t node.RootType, version uint64, n int) *made {
 	top := source.version(ndb, empty(t, version), version, c)
 	creator, err := checkpoint.NewFileCreator(e.TempDir(), ndb)
 	e.check(err)
-	m := &made{}
+	m := &made{c: c}
 	m.metadata, err = creator.CreateCheckpoint(e.ctx, top.root, 256)
 	e.check(err)
 	for i := range m.metadata.Chunks {
@@ -59,7 +60,7 @@ func (m *made) with(chunks ...[]byte) *made {
 	for _, c := range chunks {
 		metadata.Chunks = append(metadata.Chunks, hash.Sum(c))
 	}
-	return &made{&metadata, chunks}
+	return &made{&metadata, chunks, m.c}
 }
 
 // restore gives all chunks to a restorer, up to an error, and says whether the last one completed it.

@@ -55,6 +55,15 @@ func (e *env) open() db.NodeDB {
 	return ndb
 }
 
+// openKept opens a database of which the case takes care, so that it can be killed if the case hangs.
+func (e *env) openKept(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := e.h.Open(ctx, cfg)
+	if err == nil {
+		e.keep(ndb)
+	}
+	return ndb, err
+}
+
 // reopen closes the database and opens it again.
 func (e *env) reopen(ndb db.NodeDB) db.NodeDB {
 	e.Helper()

@@ -56,31 +56,35 @@ func (p *Program) name() string {
 	return p.Path
 }
 
-// launch starts a process of the program.
-func (p *Program) launch(ctx context.Context, logger hclog.Logger) (*plugin.Process, error) {
-	return plugin.Launch(ctx, plugin.LaunchConfig{
-		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout, Logger: logger,
-	})
-}
-
-func (p Program) open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
+// launch starts a process of the program, in which no database is open yet.
+func (p *Program) launch(ctx context.Context) (*served, error) {
 	said := &output{}
-	process, err := p.launch(ctx, said.logger(p.Logger))
+	process, err := plugin.Launch(ctx, plugin.LaunchConfig{
+		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout,
+		Logger: said.logger(p.Logger),
+	})
 	if err != nil {
 		return nil, err
 	}
-	ndb, err := process.Open(ctx, cfg)
+	return &served{process: process, said: said}, nil
+}
+
+func (p Program) open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
+	s, err := p.launch(ctx)
 	if err != nil {
+		return nil, err
+	}
+	if s.NodeDB, err = s.process.Open(ctx, cfg); err != nil {
 		// Nothing is open in it that had to be closed well.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), endTimeout)
 		defer cancel()
-		err = errors.Join(err, process.Close(ctx))
-		if text := said.String(); text != "" {
+		err = errors.Join(err, s.process.Close(ctx))
+		if text := s.said.String(); text != "" {
 			err = fmt.Errorf("%w\n%s", err, text)
 		}
 		return nil, err
 	}
-	return &served{NodeDB: ndb, process: process, said: said}, nil
+	return s, nil
 }
 
 // served is a database that has a process for itself, which ends with it.

@@ -30,6 +30,9 @@ type Options struct {
 	// Timeout is how long a case may take; 0 means DefaultTimeout. One that does not end even then is given
 	// up, and its processes are killed.
 	Timeout time.Duration
+	// Kills is how often the crash histories kill a process at least, all of them together; 0 means
+	// DefaultKills. With more they may take longer than Timeout, in proportion.
+	Kills int
 	// Began and Ended are told of each case, one call at a time, and may be nil.
 	Began func(c *Case)
 	Ended func(r *Result)
@@ -49,6 +52,9 @@ const (
 	// takes longer hangs.
 	beginTimeout = 20 * time.Second
 )
+
+// DefaultKills is how often the crash histories kill a process where nothing else is said.
+const DefaultKills = 48
 
 // Prove runs cases against a harness's databases, and reports. How the backend did is in the report alone.
 // Its error says that no case was tried because no database could be opened, which the report has as its
@@ -109,6 +115,9 @@ func newSuite(h Harness, opts Options) *suite {
 	}
 	if opts.Timeout <= 0 {
 		opts.Timeout = DefaultTimeout
+	}
+	if opts.Kills <= 0 {
+		opts.Kills = DefaultKills
 	}
 	return &suite{h: h, opts: opts, declared: make(map[Level]bool), report: &Report{
 		Suite: Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Profile: opts.Profile,

@@ -5,7 +5,7 @@ func Cases() []Case {
 	var all []Case
 	for _, area := range [][]Case{
 		readWriteCases, versionCases, walkCases, writeLogCases, pruneCases, multipartCases, upkeepCases,
-		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases,
+		readOnlyCases, creatorCases, restorerCases, formatCases, crashCases, corruptionCases, wireCases, leakCases,
 	} {
 		all = append(all, area...)
 	}
@@ -320,12 +320,72 @@ var readOnlyCases = []Case{
 		Name: "read-only/open", Level: Durable, Clauses: clauses("DB5"), run: openedForReading,
 		Explanation: "Opened for reading only, a database answers every question, refuses every change with ErrReadOnly, and changes no file.",
 	},
+	{
+		Name: "read-only/candidates", Level: Durable, Clauses: clauses("DB5"), run: readOnlyCandidates,
+		Explanation: "A database with candidates, and what is left of a batch that was never ended, is opened for reading. Every question is answered as before, no file changes, and afterwards the candidates can be finalized.",
+	},
+	{
+		Name: "read-only/open-insert", Level: Durable, Clauses: clauses("DB5", "DB60"), run: readOnlyInsert,
+		Explanation: "A database with a restore half done is opened for reading. It says what it said, changes no file, and the restore goes on afterwards.",
+	},
+	{
+		Name: "read-only/garbage", Level: Durable, Clauses: clauses("DB5", "DB53"), run: readOnlyGarbage,
+		Explanation: "A database that has not freed the space of pruned versions is opened for reading. It frees none, and afterwards all of it can be freed.",
+	},
+	{
+		Name: "read-only/two-readers", Level: Durable, Clauses: clauses("DB5"), run: twoReaders,
+		Explanation: "Two readers at once, where the backend lets them in: both read the same, and no file changes. Where it does not, the second is told ErrLocked.",
+	},
+	{
+		Name: "read-only/nothing-there", Level: Durable, Clauses: clauses("DB5"), run: readingNothing,
+		Explanation: "Opened for reading, a directory that is not there, is empty, or holds something else is an error; nothing is made, and nothing stands in the way of a database later.",
+	},
 }
 
 var creatorCases = []Case{
 	{
 		Name: "creator/not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: creatorErrors,
 		Explanation: "Checkpoints and chunks that are not there, and roots that can't be made one of, are refused with the API's errors.",
+	},
+	{
+		Name: "creator/checkpoint-not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointNotThere,
+		Explanation: "A checkpoint of another version, root, type or format is ErrCheckpointNotFound, to whoever asks for it, for a chunk of it, or for its deletion.",
+	},
+	{
+		Name: "creator/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: chunkNotThere,
+		Explanation: "A chunk beyond the last one, or of another digest, is ErrChunkNotFound, and nothing of another chunk is handed out in its place.",
+	},
+	{
+		Name: "creator/not-to-be-made", Level: Core, Clauses: clauses("checkpoint.Creator"), run: rootsNotToBeCheckpointed,
+		Explanation: "Roots that nobody committed, that are not final, were pruned, or are another namespace's have no checkpoint. Each is refused with the error that says why, and leaves no pin.",
+	},
+	{
+		Name: "creator/same-again", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointAgain,
+		Explanation: "The same checkpoint, made again, at once, or elsewhere, is the same one. With other parameters it is refused: ErrParametersDiffer.",
+	},
+	{
+		Name: "creator/delete", Level: Core, Clauses: clauses("checkpoint.Creator"), run: deletedCheckpoint,
+		Explanation: "A deleted checkpoint is gone, with its chunks, and no other is. It can be made again, and then is the same.",
+	},
+	{
+		Name: "creator/list", Level: Core, Clauses: clauses("checkpoint.Creator"), run: listedCheckpoints,
+		Explanation: "Checkpoints are listed, the newest version first, by version where one is asked for; those of other namespaces and formats are not.",
+	},
+	{
+		Name: "creator/empty-root", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointOfEmptyRoot,
+		Explanation: "The empty root has a checkpoint like any other: one chunk, which says that there is nothing.",
+	},
+	{
+		Name: "creator/version-kept", Level: Core, Clauses: clauses("checkpoint.Creator", "DB50"), run: versionKeptWhileCheckpointed,
+		Explanation: "While a checkpoint is being made its version can't be pruned, and afterwards it can: the pin is there, and goes.",
+	},
+	{
+		Name: "creator/broken-off", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointBrokenOff,
+		Explanation: "The making of a checkpoint is broken off. It ends with the context's error, no checkpoint is there, no pin is left, and the next try succeeds.",
+	},
+	{
+		Name: "creator/process-killed", Level: Process, Clauses: clauses("checkpoint.Creator", "DB3"), run: killedWhileCheckpointed, needsCrash: true,
+		Explanation: "The database's process is killed while a checkpoint is being made. That is ErrUnavailable, and no checkpoint: never one of half the tree.",
 	},
 }
 
@@ -350,6 +410,66 @@ var restorerCases = []Case{
 		Name: "restorer/other-version", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfOtherVersion,
 		Explanation: "A restore of another version, while one waits for Finalize, is refused.",
 	},
+	{
+		Name: "restorer/none-in-progress", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: noRestoreInProgress,
+		Explanation: "Before a restore begins, after it was aborted and after its end, a chunk is ErrNoRestoreInProgress. An abort then is no error, and takes nothing away that is complete.",
+	},
+	{
+		Name: "restorer/already-in-progress", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreInProgress,
+		Explanation: "While a restore is going, another one, or the same, is refused with ErrRestoreAlreadyInProgress, by this restorer and by others. The first goes on.",
+	},
+	{
+		Name: "restorer/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: chunkBeyond,
+		Explanation: "A chunk beyond the last one is ErrChunkNotFound, and the restore goes on.",
+	},
+	{
+		Name: "restorer/chunk-again", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: chunkAgain,
+		Explanation: "A chunk that is restored is ErrChunkAlreadyRestored, also where what is given now is something else.",
+	},
+	{
+		Name: "restorer/chunk-corrupted", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: corruptedChunk,
+		Explanation: "A chunk that is not the metadata's (a byte changed, cut short, too long, another one) is ErrChunkCorrupted, one that can't be read the reader's error. The restore goes on, and the right chunk is taken.",
+	},
+	{
+		Name: "restorer/bad-proof", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: badProof,
+		Explanation: "A chunk that has the right digest and proves something else is ErrChunkProofVerificationFailed. That ends the restore: nothing of it is left, and another can begin.",
+	},
+	{
+		Name: "restorer/limits", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreBeyondLimits,
+		Explanation: "A chunk that is larger than a limit allows is ErrLimitExceeded, whichever limit it is. The restore goes on.",
+	},
+	{
+		Name: "restorer/bad-metadata", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfBadMetadata,
+		Explanation: "Metadata of an unknown version of the format, without chunks, of no type, or of another namespace begins no restore, and leaves no insert open.",
+	},
+	{
+		Name: "restorer/version-not-above", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfOldVersion,
+		Explanation: "A version that is not above the latest can't be restored: ErrInvalidMultipartVersion, and what is there stays.",
+	},
+	{
+		Name: "restorer/empty-root", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfEmptyRoot,
+		Explanation: "The checkpoint of an empty tree is restored, and versions are made on top of it.",
+	},
+	{
+		Name: "restorer/any-order", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreInAnyOrder,
+		Explanation: "Chunks are restored in random orders. The last one to come completes the restore, and no other.",
+	},
+	{
+		Name: "restorer/at-once", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreAtOnce,
+		Explanation: "Chunks are restored by several goroutines. Exactly one of them is told that the restore is complete, and the tree is whole.",
+	},
+	{
+		Name: "restorer/same-chunk-at-once", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: sameChunkAtOnce,
+		Explanation: "Several goroutines restore the same chunk. One does, the others are told ErrChunkAlreadyRestored.",
+	},
+	{
+		Name: "restorer/abort-in-flight", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: abortWithChunksInFlight,
+		Explanation: "A restore is aborted while chunks are being read and written. They fail with ErrNoRestoreInProgress, nothing of them is left, and none counts for the next restore.",
+	},
+	{
+		Name: "restorer/taken-up", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB63"), run: restoreTakenUpAgain,
+		Explanation: "Another restorer takes a restore up, after a reopening where the database lasts: chunks that are done stay done.",
+	},
 }
 
 var formatCases = []Case{
@@ -358,6 +478,8 @@ var formatCases = []Case{
 		Explanation: "States with known answers are made: roots, chunks and metadata have to be the known ones, byte for byte. They are restored, and their checkpoints made again.",
 	},
 }
+
+const historiesExplanation = "A database lives through a random history of commits, finalizes, prunes, restores, collections and compactions. Its process is killed in the middle of one of them again and again. Each time the database is opened by another process, read as a whole, checked, and held against a model: what was acknowledged is there, and what was in flight is there as a whole or not at all."
 
 // crashCases need a process that can be killed.
 var crashCases = []Case{
@@ -372,5 +494,154 @@ var crashCases = []Case{
 	{
 		Name: "crash/during-restore", Level: Durable, Clauses: clauses("checkpoint.Restorer", "DB63"), run: restoreTakenUp, needsCrash: true,
 		Explanation: "The process is killed in the middle of a restore through the API. The same metadata takes it up again.",
+	},
+	{
+		Name: "crash/histories-1", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(1), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+	{
+		Name: "crash/histories-2", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(2), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+	{
+		Name: "crash/histories-3", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(3), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+	{
+		Name: "crash/histories-4", Level: Durable, Clauses: clauses("DB34", "DB40", "DB51", "DB63"), run: crashHistories(4), needsCrash: true, timesKills: true,
+		Explanation: historiesExplanation,
+	},
+}
+
+// corruptionCases damage the files of a database.
+var corruptionCases = []Case{
+	{
+		Name: "corruption/flipped-bytes", Level: Integrity, Clauses: clauses("DB7", "DB72"), run: flippedBytes,
+		Explanation: "A byte of the database's files is changed, at many places, one at a time. Opening it, and each answer, is right or an error: never a wrong record, never a process that dies. Check finds what reading finds. An older state of the whole database is taken for right where it opens as one: a damaged end of a log can't be told from a loss of power. An answer that takes too long counts as an error. Without a process only bytes of values are changed.",
+	},
+	{
+		Name: "corruption/flipped-values", Level: Integrity, Clauses: clauses("DB7", "DB72"), run: flippedInValues,
+		Explanation: "A byte of a value is changed where it is stored, at many places, one at a time. Whoever reads it is told ErrCorrupted. An older state of the whole database is taken for right where it opens as one: a damaged end of a log can't be told from a loss of power.",
+	},
+	{
+		Name: "corruption/truncated-files", Level: Integrity, Clauses: clauses("DB7"), run: truncatedFiles,
+		Explanation: "Each of the database's files is cut short. That is an error, or an older state of the whole: never an empty database in the place of what was there, and never less of the files than before.",
+	},
+	{
+		Name: "corruption/missing-file", Level: Integrity, Clauses: clauses("DB7"), run: missingFiles,
+		Explanation: "Each of the database's files is taken away. That is an error, or makes no difference: never a new, empty database in its place.",
+	},
+}
+
+// wireCases are about what is between a process and this one: messages, handles, locks, and the process's end.
+var wireCases = []Case{
+	{
+		Name: "wire/records-around-frames", Level: Process, Clauses: clauses("DB21", "DB22", "DB23", "DB31"), run: recordsAroundFrames,
+		Explanation: "Records just below, at and above the sizes at which frames and messages end go in by batch and by chunk, and come back by every way of reading. What is cut or joined wrongly is one byte off.",
+	},
+	{
+		Name: "wire/largest-value", Level: Process, Clauses: clauses("DB31"), run: largestValue,
+		Explanation: "A value as large as a message goes in and comes out whole. One that is larger than Info allows is ErrLimitExceeded, and the database goes on.",
+	},
+	{
+		Name: "wire/long-write-log", Level: Process, Clauses: clauses("DB33", "DB70"), run: longWriteLog,
+		Explanation: "A write log of many thousand changes, some of them megabytes, goes in and comes out as it was.",
+	},
+	{
+		Name: "wire/long-path", Level: Process, Clauses: clauses("DB22"), run: longPath,
+		Explanation: "A key with more nodes above it than one message takes: GetPath returns them all.",
+	},
+	{
+		Name: "wire/huge-tags", Level: Process, Clauses: clauses("DB3", "DB61"), run: hugeTags,
+		Explanation: "Tags that fit into a message come back as they were. What does not, on the way there or back, is ErrLimitExceeded, and neither the process nor the insert is lost.",
+	},
+	{
+		Name: "wire/cancelled-walk", Level: Process, Clauses: clauses("DB2", "DB23"), run: cancelledWalk,
+		Explanation: "A walk's context ends in the middle. The walk ends soon, with the context's error, and holds nothing any more.",
+	},
+	{
+		Name: "wire/cancelled-batch", Level: Process, Clauses: clauses("DB2", "DB34"), run: cancelledBatch,
+		Explanation: "Contexts end while a batch is filled and while it is committed. The root is there as a whole or not at all, and the same batch again is taken.",
+	},
+	{
+		Name: "wire/cancelled-chunk", Level: Process, Clauses: clauses("DB2", "DB63"), run: cancelledChunk,
+		Explanation: "Contexts end while chunks are filled and while they are committed. A chunk whose Commit gave no error has its mark, and each can be written again.",
+	},
+	{
+		Name: "wire/cancelled-upkeep", Level: Process, Clauses: clauses("DB2", "DB53", "DB71", "DB72"), run: cancelledUpkeep,
+		Explanation: "Check, CollectGarbage and Compact are cancelled in the middle. They end soon, nothing is damaged, and they can be called again.",
+	},
+	{
+		Name: "wire/cancelled-open", Level: Process, Clauses: clauses("DB2"), run: cancelledOpen,
+		Explanation: "Opening is given up in the middle. The database does not stay open or locked by somebody who does not want it any more.",
+	},
+	{
+		Name: "wire/stopped-process", Level: Process, Clauses: clauses("DB2"), run: stoppedProcess,
+		Explanation: "The process is stopped, and answers nothing. Calls end with their contexts all the same, soon, and when the process goes on, so does everything.",
+	},
+	{
+		Name: "wire/two-processes", Level: Process, Clauses: clauses("DB3"), run: twoProcesses,
+		Explanation: "A directory that one process has open is refused to another, for writing and for reading: ErrLocked, and the text names the process that has it. Who waits gets it when it is free.",
+	},
+	{
+		Name: "wire/killed-holder", Level: Process, Clauses: clauses("DB3"), run: killedHolder, needsCrash: true,
+		Explanation: "A process that had a directory open is killed. The next one opens it at once: a lock does not outlive its holder.",
+	},
+	{
+		Name: "wire/two-databases", Level: Process, Clauses: clauses("DB3", "DB6"), run: twoDatabases,
+		Explanation: "Two databases are open in one process, and a third of another namespace. Nothing of one is seen in another, and closing one closes no other.",
+	},
+	{
+		Name: "wire/closed-handle", Level: Process, Clauses: clauses("DB4"), run: closedHandle,
+		Explanation: "A database is closed, and another opened in the same process at the same place. The old one stays closed: every method returns ErrClosed, and none reaches the new one.",
+	},
+	{
+		Name: "wire/made-up-handle", Level: Process, Clauses: clauses("DB4"), run: madeUpHandles,
+		Explanation: "Each call is made over the bare wire with handles, and sessions, that the process never gave. Each is refused with ErrClosed, and the process goes on.",
+	},
+	{
+		Name: "wire/malformed-messages", Level: Process, Clauses: clauses("DB31"), run: malformedMessages,
+		Explanation: "Messages and frames that make no sense are sent over the bare wire. Each is refused, nothing of it is stored, and neither the process nor another database in it suffers.",
+	},
+	{
+		Name: "wire/slow-close", Level: Process, Clauses: clauses("DB34", "DB71"), run: slowClose,
+		Explanation: "A database with much that is not safe yet is closed, and its process killed as soon as Close has returned: all of it is there. A process that is asked to end with a database open closes it first, and the directory is free.",
+	},
+	{
+		Name: "wire/error-identity", Level: Process, Clauses: clauses("DB3"), run: errorIdentities,
+		Explanation: "Each error that a caller is meant to tell apart is provoked: errors.Is finds it, and finds none that it is not.",
+	},
+	{
+		Name: "wire/killed-process", Level: Process, Clauses: clauses("DB3"), run: killedProcess, needsCrash: true,
+		Explanation: "The process is killed in the middle of calls, a walk, a batch, a chunk and a pin. All that is asked of it from then on is ErrUnavailable: never an answer, such as that there is no such root.",
+	},
+}
+
+// leakCases are about what is left of a process, and of what was begun in it. What processes have open can
+// be seen on Linux alone.
+var leakCases = []Case{
+	{
+		Name: "leaks/after-close", Level: Process, Clauses: clauses("DB71"), run: nothingLeftAfterClose,
+		Explanation: "A database is closed in the middle of a walk, a batch, a chunk and a pin. Its process has gone, with all that it started, its socket and the socket's directory; nobody has one of the database's files open.",
+	},
+	{
+		Name: "leaks/after-kill", Level: Process, Clauses: clauses("DB35"), run: nothingLeftAfterKill, needsCrash: true,
+		Explanation: "The process is killed. Nothing that it started lives on, and its socket's directory is removed.",
+	},
+	{
+		Name: "leaks/open-and-close", Level: Process, Clauses: clauses("DB71"), run: openedAndClosed,
+		Explanation: "One process opens and closes a database over and over. It does not end up with more open files, nor with more memory.",
+	},
+	{
+		Name: "leaks/walks", Level: Process, Clauses: clauses("DB23"), run: walksLeft,
+		Explanation: "Walks and write logs are left early, over and over. The process has no more open files or memory than before, prunes what was walked, and closes.",
+	},
+	{
+		Name: "leaks/batches", Level: Process, Clauses: clauses("DB35", "DB62"), run: batchesAborted,
+		Explanation: "Batches and chunks are filled and aborted, over and over. Nothing of them stays in memory, in open files, or stored.",
+	},
+	{
+		Name: "leaks/pins", Level: Process, Clauses: clauses("DB50"), run: pinsReleased,
+		Explanation: "Versions are pinned and released, over and over. Nothing of it stays, and the version can be pruned.",
 	},
 }

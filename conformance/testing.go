@@ -2,8 +2,13 @@ package conformance
 
 import (
 	"context"
+	"os"
+	"strconv"
 	"testing"
 )
+
+// killsEnv is how often crash histories kill, in a test; see Options.Kills.
+const killsEnv = "CKPT_CRASHES"
 
 // Run proves a harness's databases in a test: a subtest for each case. It tries what is in profile durable
 // where the backend declares that it is durable, and otherwise what is in core. Cases that make no sense
@@ -15,7 +20,14 @@ func Run(t *testing.T, h Harness) {
 // RunProfile is Run for a given profile.
 func RunProfile(t *testing.T, h Harness, profile Profile) {
 	ctx := context.WithoutCancel(t.Context()) // subtests go on after this test's own context has ended
-	s := newSuite(h, Options{Profile: profile, Dir: t.TempDir()})
+	kills := 0
+	if text := os.Getenv(killsEnv); text != "" {
+		var err error
+		if kills, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("%s: %v", killsEnv, err)
+		}
+	}
+	s := newSuite(h, Options{Profile: profile, Dir: t.TempDir(), Kills: kills})
 	t.Cleanup(func() {
 		if err := s.end(); err != nil {
 			t.Error(err)

@@ -26,6 +26,8 @@ type trial struct {
 	ctx    context.Context
 	cancel context.CancelFunc
 	dir    string
+	// timeout is how long the case may take.
+	timeout time.Duration
 
 	mu       sync.Mutex
 	dirs     int
@@ -43,8 +45,11 @@ type trial struct {
 var afterTimeout = 15 * time.Second
 
 func newTrial(ctx context.Context, s *suite, c *Case) *trial {
-	t := &trial{suite: s, c: c, dir: filepath.Join(s.dir, strings.ReplaceAll(c.Name, "/", "-"))}
-	t.ctx, t.cancel = context.WithTimeout(ctx, s.opts.Timeout)
+	t := &trial{suite: s, c: c, dir: filepath.Join(s.dir, strings.ReplaceAll(c.Name, "/", "-")), timeout: s.opts.Timeout}
+	if c.timesKills {
+		t.timeout *= time.Duration(max(1, s.opts.Kills/DefaultKills))
+	}
+	t.ctx, t.cancel = context.WithTimeout(ctx, t.timeout)
 	return t
 }
 
@@ -80,7 +85,7 @@ func (t *trial) run() {
 		}
 	}
 	if t.ctx.Err() == context.DeadlineExceeded {
-		t.say(Fail, fmt.Sprintf("it did not end within %s", t.suite.opts.Timeout))
+		t.say(Fail, fmt.Sprintf("it did not end within %s", t.timeout))
 	}
 	if t.Failed() {
 		t.noteOutputs()
@@ -135,7 +140,7 @@ func (t *trial) guarded(f func()) {
 func (t *trial) giveUp() {
 	stacks := make([]byte, 64<<10)
 	stacks = stacks[:runtime.Stack(stacks, true)]
-	t.say(Fail, fmt.Sprintf("it did not end within %s, and was given up", t.suite.opts.Timeout))
+	t.say(Fail, fmt.Sprintf("it did not end within %s, and was given up", t.timeout))
 	t.note(string(stacks))
 	t.mu.Lock()
 	opened := t.opened

@@ -52,7 +52,7 @@ func OpenStore(ctx context.Context, cfg *db.Config) (kv.Store, error) {
 		writing:  make(chan struct{}, 1),
 	}
 	s.dir, err = storedir.Open(ctx, storedir.Options{
-		Path: cfg.Dir, Kind: Name, Format: format, ReadOnly: cfg.ReadOnly, LockWait: cfg.LockWait,
+		Path: cfg.Dir, Kind: Name, Format: format, ReadOnly: cfg.ReadOnly, LockWait: cfg.LockWait, Engine: fileName,
 		Open: func(ctx context.Context) error {
 			f, err := openFile(s.path, params, s.readOnly)
 			if errors.Is(err, fs.ErrNotExist) && !s.readOnly {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -185,6 +186,70 @@ func TestTableMissing(t *testing.T) {
 	}
 	if _, err := leveldb.OpenStore(t.Context(), cfg); !errors.Is(err, db.ErrCorrupted) {
 		t.Errorf("open without a table: %v, want %v", err, db.ErrCorrupted)
+	}
+}
+
+// sizes are the lengths of the engine's files.
+func sizes(t *testing.T, cfg *db.Config) map[string]int64 {
+	t.Helper()
+	entries, err := os.ReadDir(filepath.Join(cfg.Dir, "nodes.leveldb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]int64{}
+	for _, e := range entries {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		all[e.Name()] = info.Size()
+	}
+	return all
+}
+
+// TestManifestCutShort: without the manifest's last records the engine would go on with files that are gone,
+// and remove or write over those that are there.
+func TestManifestCutShort(t *testing.T) {
+	for _, cut := range []int{1, 40, 80, 100} {
+		cfg := written(t, true)
+		change(t, only(t, cfg, "MANIFEST-*"), func(b []byte) []byte { return b[:len(b)-cut] })
+		before := sizes(t, cfg)
+		if _, err := leveldb.OpenStore(t.Context(), cfg); !errors.Is(err, db.ErrCorrupted) {
+			t.Errorf("cut by %d: %v, want %v", cut, err, db.ErrCorrupted)
+		}
+		if after := sizes(t, cfg); !maps.Equal(after, before) {
+			t.Errorf("cut by %d: files have changed from %v to %v", cut, before, after)
+		}
+	}
+}
+
+func TestJournalMissing(t *testing.T) {
+	cfg := written(t, false)
+	if err := os.Remove(only(t, cfg, "*.log")); err != nil {
+		t.Fatal(err)
+	}
+	for _, readOnly := range []bool{true, false} {
+		cfg.ReadOnly = readOnly
+		if _, err := leveldb.OpenStore(t.Context(), cfg); !errors.Is(err, db.ErrCorrupted) {
+			t.Errorf("open without a journal (read only %t): %v, want %v", readOnly, err, db.ErrCorrupted)
+		}
+	}
+}
+
+// TestCompactedTwice: the engine removes a journal that nothing was written in, though its manifest names it.
+func TestCompactedTwice(t *testing.T) {
+	cfg := written(t, true)
+	for range 3 {
+		s := open(t, cfg)
+		for range 2 {
+			if err := s.Compact(t.Context(), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n, err := count(t, s); err != nil || n != 10*batches {
+			t.Errorf("%d pairs, %v", n, err)
+		}
+		closeStore(t, s)
 	}
 }
 

@@ -53,7 +53,7 @@ func OpenStore(ctx context.Context, cfg *db.Config) (kv.Store, error) {
 	}
 	s := &store{path: filepath.Join(cfg.Dir, dirName), options: o, readOnly: cfg.ReadOnly}
 	s.dir, err = storedir.Open(ctx, storedir.Options{
-		Path: cfg.Dir, Kind: Name, Format: format, ReadOnly: cfg.ReadOnly, LockWait: cfg.LockWait,
+		Path: cfg.Dir, Kind: Name, Format: format, ReadOnly: cfg.ReadOnly, LockWait: cfg.LockWait, Engine: dirName,
 		Open: func(context.Context) (err error) {
 			s.files, err = openFiles(s.path, o)
 			return err

@@ -25,14 +25,13 @@ package crash
 import (
 	"cmp"
 	"context"
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
 	"testing"
 	"time"
 
-	"github.com/ckpt-project/ckpt/conformance"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
@@ -45,9 +44,9 @@ const defaultCrashes = 48
 type Harness struct {
 	// Factory opens them, in a child that Serve makes of the test's binary.
 	Factory db.Factory
-	// Remote opens and crashes them instead of Factory, where they live in processes of their own anyway. It
+	// Remote opens and kills them instead of Factory, where they live in processes of their own anyway. It
 	// can't be used for PowerLoss.
-	Remote *conformance.Harness
+	Remote *Remote
 	// Settings are the backend's own.
 	Settings []byte
 	// Strict says that the backend makes all that it acknowledges safe from a loss of power, which is more than
@@ -56,6 +55,15 @@ type Harness struct {
 	// Crashes is how many there are at least, where the environment does not say; 0 means 48. With -short it
 	// is half as many.
 	Crashes int
+}
+
+// Remote are databases that live in processes of their own.
+type Remote struct {
+	// Open opens the database that cfg names, as a factory's New does.
+	Open func(ctx context.Context, cfg *db.Config) (db.NodeDB, error)
+	// Kill ends a database's process as kill -9 does, and returns when it is gone. One that has gone by itself
+	// may be an error.
+	Kill func(ndb db.NodeDB) error
 }
 
 // The environment says how much is done: at least so many crashes, in histories numbered from a seed on.
@@ -68,20 +76,43 @@ const (
 func Kills(t *testing.T, h Harness) {
 	newHost := func() (host, error) { return startChild(h.Factory.Name()) }
 	if h.Remote != nil {
-		newHost = func() (host, error) { return newRemote(h.Remote), nil }
+		newHost = h.Remote.host
 	}
 	n, seed := amount(t, h)
-	c := newCounts()
-	lasted := map[kind][]time.Duration{} // the clock is no part of a history: it may know from the ones before
-	for ; c.crashes < n; seed++ {
-		dir := filepath.Join(t.TempDir(), strconv.FormatUint(seed, 10))
-		m := &killing{path: filepath.Join(dir, "db"), newHost: newHost, lasted: lasted}
-		live(t, m, h, seed, c)
-		if err := os.RemoveAll(dir); err != nil {
-			t.Fatal(err)
-		}
+	c, err := kills(context.WithoutCancel(t.Context()), newHost, &h, t.TempDir(), n, seed)
+	if err != nil {
+		t.Fatal(err)
 	}
 	t.Log(c)
+}
+
+// KillRemote lives through histories of remote databases, numbered from a seed on, until there were so many
+// kills. The databases are made in dir, with the backend's own settings. What a database has done that it
+// should not have is a *Violation; other errors say that it can't be known.
+func KillRemote(ctx context.Context, remote Remote, settings []byte, dir string, n int, seed uint64) (*Counts, error) {
+	return kills(ctx, remote.host, &Harness{Settings: settings}, dir, n, seed)
+}
+
+// kills lives through histories until there were n kills.
+func kills(ctx context.Context, newHost func() (host, error), h *Harness, dir string, n int, seed uint64) (*Counts, error) {
+	c := newCounts()
+	lasted := map[kind][]time.Duration{} // the clock is no part of a history: it may know from the ones before
+	for ; c.Crashes < n; seed++ {
+		dir := filepath.Join(dir, strconv.FormatUint(seed, 10))
+		r := newRun(&killing{path: filepath.Join(dir, "db"), newHost: newHost, lasted: lasted}, h, seed, c)
+		err := r.history(ctx, crashesPerHistory)
+		if err != nil && r.host != nil {
+			r.host.kill()
+			_ = r.host.end()
+		}
+		if err != nil {
+			return c, fmt.Errorf("seed %d, after %d crashes: %w", seed, c.Crashes, err)
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return c, err
+		}
+	}
+	return c, nil
 }
 
 func amount(t *testing.T, h Harness) (crashes int, seed uint64) {
@@ -101,22 +132,4 @@ func amount(t *testing.T, h Harness) (crashes int, seed uint64) {
 		}
 	}
 	return crashes, seed
-}
-
-// live goes through one history.
-func live(t *testing.T, m machine, h Harness, seed uint64, c *counts) {
-	t.Helper()
-	r := newRun(m, &h, seed, c)
-	err := r.history(context.WithoutCancel(t.Context()), crashesPerHistory)
-	if err == nil {
-		return
-	}
-	if r.host != nil {
-		r.host.kill()
-		_ = r.host.end()
-	}
-	if v := (*Violation)(nil); errors.As(err, &v) {
-		t.Fatalf("seed %d, after %d crashes: %v", seed, c.crashes, v)
-	}
-	t.Fatal(err)
 }

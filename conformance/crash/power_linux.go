@@ -71,7 +71,7 @@ func PowerLoss(t *testing.T, h Harness) {
 	needFUSE(t)
 	n, seed := amount(t, h)
 	c := newCounts()
-	for ; c.crashes < n; seed++ {
+	for ; c.Crashes < n; seed++ {
 		powerless(t, h, seed, c, false)
 	}
 	t.Log(c)
@@ -84,18 +84,18 @@ func PowerLossWithoutSync(t *testing.T, h Harness) {
 	n, seed := amount(t, h)
 	c := newCounts()
 	found := 0
-	for ; c.crashes < n; seed++ {
+	for ; c.Crashes < n; seed++ {
 		var v *Violation
-		before := c.crashes
+		before := c.Crashes
 		err := powerlessRun(t, h, seed, c, true)
 		switch {
-		case errors.As(err, &v) && c.crashes > before:
+		case errors.As(err, &v) && c.Crashes > before:
 			found++
 		case err != nil:
 			t.Fatal(err)
 		}
 	}
-	if t.Logf("%d of %d histories came to an end: %s", found, c.histories, c); found == 0 {
+	if t.Logf("%d of %d histories came to an end: %s", found, c.Histories, c); found == 0 {
 		t.Errorf("no loss was found in %s", c)
 	}
 }
@@ -106,14 +106,14 @@ func needFUSE(t *testing.T) {
 	}
 }
 
-func powerless(t *testing.T, h Harness, seed uint64, c *counts, ignoreSync bool) {
+func powerless(t *testing.T, h Harness, seed uint64, c *Counts, ignoreSync bool) {
 	t.Helper()
 	if err := powerlessRun(t, h, seed, c, ignoreSync); err != nil {
-		t.Fatalf("seed %d, after %d crashes: %v", seed, c.crashes, err)
+		t.Fatalf("seed %d, after %d crashes: %v", seed, c.Crashes, err)
 	}
 }
 
-func powerlessRun(t *testing.T, h Harness, seed uint64, c *counts, ignoreSync bool) error {
+func powerlessRun(t *testing.T, h Harness, seed uint64, c *Counts, ignoreSync bool) error {
 	m, err := newLosing(t.TempDir(), func() (host, error) { return startChild(h.Factory.Name()) }, ignoreSync)
 	if err != nil {
 		return err

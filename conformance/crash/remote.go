@@ -4,24 +4,24 @@ import (
 	"context"
 	"sync"
 
-	"github.com/ckpt-project/ckpt/conformance"
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
-// remote is the process of a database that lives in one of its own: the operations are done here, and it
+// remoteHost is the process of a database that lives in one of its own: the operations are done here, and it
 // is the database that dies.
-type remote struct {
+type remoteHost struct {
 	worker
-	harness *conformance.Harness
+	remote *Remote
 
 	mu     sync.Mutex
 	opened db.NodeDB
 	killed bool
 }
 
-func newRemote(h *conformance.Harness) *remote {
-	r := &remote{harness: h}
+// host is a process that has nothing open yet.
+func (h *Remote) host() (host, error) {
+	r := &remoteHost{remote: h}
 	r.open = func(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 		ndb, err := h.Open(ctx, cfg)
 		if err != nil {
@@ -30,14 +30,14 @@ func newRemote(h *conformance.Harness) *remote {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		if r.opened = ndb; r.killed { // while it was opened
-			return nil, errors.Join(db.ErrUnavailable, h.Crash(ndb))
+			return nil, errors.Join(db.ErrUnavailable, h.Kill(ndb))
 		}
 		return ndb, nil
 	}
-	return r
+	return r, nil
 }
 
-func (r *remote) do(ctx context.Context, ops []op, answered func(answer)) error {
+func (r *remoteHost) do(ctx context.Context, ops []op, answered func(answer)) error {
 	var mu sync.Mutex
 	doAll(ctx, &r.worker, ops, func(a answer) {
 		mu.Lock()
@@ -47,16 +47,16 @@ func (r *remote) do(ctx context.Context, ops []op, answered func(answer)) error 
 	return nil
 }
 
-func (r *remote) kill() {
+func (r *remoteHost) kill() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.killed = true; r.opened != nil {
-		_ = r.harness.Crash(r.opened) // it may have closed, and be gone
+		_ = r.remote.Kill(r.opened) // it may have closed, and be gone
 	}
 }
 
 // end lets go of what is left of a database whose process was killed; one that was closed has nothing.
-func (r *remote) end() error {
+func (r *remoteHost) end() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.opened == nil {

@@ -25,19 +25,20 @@ func (v *Violation) Error() string {
 	return fmt.Sprintf("%s\n\t%s", v.Text, strings.Join(v.Steps, "\n\t"))
 }
 
-// counts is what happened in some histories.
-type counts struct {
-	histories, crashes, steps int
-	// inFlight counts the crashes while an operation was going on, by what it was; absent and complete how
-	// such operations were found afterwards; lost those that were acknowledged, with no promise yet, and gone.
-	inFlight               map[kind]int
-	absent, complete, lost int
+// Counts are what happened in some histories.
+type Counts struct {
+	Histories, Crashes, Steps int
+	// inFlight counts the crashes while an operation was going on, by what it was.
+	inFlight map[kind]int
+	// Absent and Complete are how operations in flight were found afterwards, Lost those that were
+	// acknowledged, with no promise yet, and gone.
+	Absent, Complete, Lost int
 }
 
-func newCounts() *counts { return &counts{inFlight: map[kind]int{}} }
+func newCounts() *Counts { return &Counts{inFlight: map[kind]int{}} }
 
 // hits is how many crashes hit each activity.
-func (c *counts) hits() (of [activities]int) {
+func (c *Counts) hits() (of [activities]int) {
 	for k, n := range c.inFlight {
 		if a, ok := k.activity(); ok {
 			of[a] += n
@@ -46,7 +47,7 @@ func (c *counts) hits() (of [activities]int) {
 	return of
 }
 
-func (c *counts) String() string {
+func (c *Counts) String() string {
 	n := 0
 	var by, kinds []string
 	for a, hits := range c.hits() {
@@ -57,7 +58,7 @@ func (c *counts) String() string {
 		kinds = append(kinds, fmt.Sprintf("%s %d", k, c.inFlight[k]))
 	}
 	return fmt.Sprintf("%d histories, %d steps, %d crashes, %d of them with something in flight: %s; by operation: %s; of that, %d absent and %d complete afterwards; %d acknowledged without a promise and gone",
-		c.histories, c.steps, c.crashes, n, strings.Join(by, ", "), strings.Join(kinds, ", "), c.absent, c.complete, c.lost)
+		c.Histories, c.Steps, c.Crashes, n, strings.Join(by, ", "), strings.Join(kinds, ", "), c.Absent, c.Complete, c.Lost)
 }
 
 // run is one history: a database, a model of it, and the process that has it open.
@@ -68,7 +69,7 @@ type run struct {
 	// strict says that all that was acknowledged is promised.
 	strict bool
 	host   host
-	counts *counts
+	counts *Counts
 	// hits counts the crashes of this history that hit an activity. Those of others count for nothing here:
 	// what a seed does must not depend on what came before it.
 	hits  [activities]int
@@ -81,7 +82,7 @@ type run struct {
 	saw func(*sight)
 }
 
-func newRun(m machine, h *Harness, seed uint64, c *counts) *run {
+func newRun(m machine, h *Harness, seed uint64, c *Counts) *run {
 	r := &run{machine: m, settings: h.Settings, strict: h.Strict, counts: c, base: newModel()}
 	r.rng, r.m = rand.New(rand.NewPCG(seed, 0x63726173)), newModel()
 	return r
@@ -102,7 +103,7 @@ func (r *run) note(text string) {
 
 // history lives through so many crashes, frees what is due, and looks whether anything else is stored.
 func (r *run) history(ctx context.Context, crashes int) error {
-	r.counts.histories++
+	r.counts.Histories++
 	if err := r.boot(ctx); err != nil {
 		return err
 	}
@@ -220,7 +221,7 @@ func (r *run) acknowledged(s *step) {
 func (r *run) do(ctx context.Context, s *step) error {
 	ctx, cancel := context.WithTimeout(ctx, hangs)
 	defer cancel()
-	r.counts.steps++
+	r.counts.Steps++
 	var wrong error
 	err := r.host.do(ctx, s.ops, func(a answer) {
 		o := &s.ops[a.Index]
@@ -305,7 +306,7 @@ func (r *run) crashDuring(ctx context.Context, s *step) error {
 	if err := r.machine.crash(r.host, r.rng); err != nil {
 		return err
 	}
-	r.counts.crashes++
+	r.counts.Crashes++
 	if in := s.unacked(); len(in) > 0 {
 		k := s.ops[in[0]].Kind
 		r.counts.inFlight[k]++
@@ -339,9 +340,9 @@ func (r *run) settle(s *step, seen *sight) error {
 	for o := range r.outcomes(s) {
 		differs := o.m.differs(seen)
 		if differs == "" {
-			r.counts.complete += o.complete
-			r.counts.absent += o.absent
-			r.counts.lost += o.lost
+			r.counts.Complete += o.complete
+			r.counts.Absent += o.absent
+			r.counts.Lost += o.lost
 			r.m, r.base, r.since = o.m, o.m.clone(), nil
 			return nil
 		}

@@ -97,7 +97,7 @@ func TestCrashesAreSpread(t *testing.T) {
 			t.Errorf("%s were hit %d times, of %d hits", activity(a), n, sum)
 		}
 	}
-	if t.Log(c); c.steps > c.crashes*40 {
-		t.Errorf("%d steps for %d crashes", c.steps, c.crashes)
+	if t.Log(c); c.Steps > c.Crashes*40 {
+		t.Errorf("%d steps for %d crashes", c.Steps, c.Crashes)
 	}
 }

@@ -12,5 +12,5 @@ import (
 // acknowledged is there afterwards, what it did not is absent or whole.
 func TestKills(t *testing.T) {
 	h := builtin(t, "bbolt").Harness()
-	crash.Kills(t, crash.Harness{Remote: &h, Strict: true, Crashes: 24})
+	crash.Kills(t, crash.Harness{Remote: &crash.Remote{Open: h.Open, Kill: h.Crash}, Strict: true, Crashes: 24})
 }

@@ -58,6 +58,7 @@ type LaunchConfig struct {
 // Process is a plugin's process and the session with it. It is safe for concurrent use.
 type Process struct {
 	client  *Client
+	conn    grpc.ClientConnInterface
 	manager *goplugin.Client
 	child   *child
 	logger  hclog.Logger
@@ -171,6 +172,7 @@ func (p *Process) start(ctx context.Context, prepared <-chan *child) error {
 	if !ok {
 		return fmt.Errorf("%w: dispensed a %T", ErrProtocol, r.conn)
 	}
+	p.conn = conn
 	var err error
 	p.client, err = connect(ctx, conn, p.ending)
 	return err
@@ -272,6 +274,10 @@ func (p *Process) Open(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 
 // Backend returns the kind of database that the plugin serves, and the plugin's version.
 func (p *Process) Backend() (name, version string) { return p.client.Backend() }
+
+// Conn is the connection to the process, for who speaks the wire (package proto) without this package's
+// help: to find out how a plugin takes what this side never sends. It ends with the process.
+func (p *Process) Conn() grpc.ClientConnInterface { return p.conn }
 
 // PID is the process's number.
 func (p *Process) PID() int { return p.child.pid() }

@@ -1,9 +1,10 @@
 // Package storedir looks after the directory that a store keeps its files in: that it is there, that it
 // is the store's own and no other's, and that one process at a time writes in it.
 //
-// The directory holds, beside the engine's files, two of its own: "format", a line that says which
-// store's directory it is, and "lock", whose lock its user holds and in which a writer leaves its
-// name for those who wait.
+// The directory holds, beside the engine's files, three of its own: "format", a line that says which
+// store's directory it is; "lock", whose lock its user holds and in which a writer leaves its name for those
+// who wait; and "made", an empty file that says that the engine's files have been made, so that where they are
+// not there they have been lost.
 package storedir
 
 import (
@@ -25,6 +26,7 @@ const (
 
 	formatName = "format"
 	lockName   = "lock"
+	madeName   = "made"
 	// tempPrefix begins the names of files that are not complete and count for nothing.
 	tempPrefix = "tmp-"
 
@@ -49,7 +51,10 @@ type Options struct {
 	ReadOnly bool
 	// LockWait is how long to wait for a lock; 0 means db.DefaultLockWait.
 	LockWait time.Duration
-	// Open opens the engine's files, once the directory is ours.
+	// Engine is the name of what the engine has in the directory, a file or a directory, from when Open makes
+	// it until for ever. Where it is missing later, that is db.ErrCorrupted, and Open is not called.
+	Engine string
+	// Open opens the engine's files, once the directory is ours, and makes them where they were never made.
 	Open func(ctx context.Context) error
 }
 
@@ -114,14 +119,45 @@ func open(ctx context.Context, opts Options) (*Dir, error) {
 			return nil, errors.Join(fmt.Errorf("%s: %w", opts.Kind, err), d.Close())
 		}
 	}
+	made, err := exists(filepath.Join(opts.Path, madeName))
+	if err == nil && made {
+		err = engineIsThere(opts)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	if err := opts.Open(ctx); err != nil {
 		return nil, errors.Join(err, d.Close())
+	}
+	if !made && !opts.ReadOnly {
+		// Without it nothing is lost but that a loss would be seen: not worth failing for, and the next who opens
+		// tries again.
+		_ = WriteFile(filepath.Join(opts.Path, madeName), nil)
 	}
 	if err := l.writeOwner(); err != nil {
 		// Only those who wait would have read it: not worth failing for.
 		return d, nil
 	}
 	return d, nil
+}
+
+func engineIsThere(opts Options) error {
+	there, err := exists(filepath.Join(opts.Path, opts.Engine))
+	if err != nil {
+		return fmt.Errorf("%s: %w", opts.Kind, err)
+	}
+	if !there {
+		return fmt.Errorf("%w: %s: %s is missing in %s", db.ErrCorrupted, opts.Kind, opts.Engine, opts.Path)
+	}
+	return nil
+}
+
+func exists(path string) (bool, error) {
+	_, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // Close gives the directory up. The engine's files must be closed.
@@ -164,13 +200,18 @@ func checkStamp(opts Options) error {
 			return fmt.Errorf("%s: %w", opts.Kind, err)
 		}
 		if len(names) == 0 {
-			if err := WriteFile(path, []byte(want)); err != nil {
+			err := WriteFile(path, []byte(want))
+			if err == nil {
+				return nil
+			}
+			// Who has begun here meanwhile may have removed our file as one that was left behind, after
+			// leaving a stamp.
+			there, readErr := readSmall(path, maxFormatBytes)
+			if readErr != nil || !errors.Is(err, fs.ErrNotExist) {
 				return fmt.Errorf("%s: %w", opts.Kind, err)
 			}
-			return nil
-		}
-		// Another process may have begun here since we looked.
-		if got, err = readSmall(path, maxFormatBytes); err != nil {
+			got = there
+		} else if got, err = readSmall(path, maxFormatBytes); err != nil { // nobody has begun here meanwhile
 			return fmt.Errorf("%w: %s: %s holds other files (%s)", db.ErrForeign, opts.Kind, opts.Path, names[0])
 		}
 	} else if errors.Is(err, errTooLong) {

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,6 +66,62 @@ func TestStamp(t *testing.T) {
 		}
 		if _, err := Open(t.Context(), options(dir)); !errors.Is(err, db.ErrForeign) {
 			t.Errorf("a stamp of %.20q: %v, want %v", stamp, err, db.ErrForeign)
+		}
+	}
+}
+
+// TestNewDirectoryAtOnce opens new directories several times at once: who comes first has it, and the others
+// come after it.
+func TestNewDirectoryAtOnce(t *testing.T) {
+	for range 100 {
+		opts := options(filepath.Join(t.TempDir(), "new"))
+		opts.LockWait = time.Minute
+		var opening sync.WaitGroup
+		for range 4 {
+			opening.Go(func() {
+				d, err := Open(t.Context(), opts)
+				if err == nil {
+					err = d.Close()
+				}
+				if err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		opening.Wait()
+	}
+}
+
+// TestEngineLost: what has been made and is gone is not made anew, and what a crash kept from being made is.
+func TestEngineLost(t *testing.T) {
+	for _, crashed := range []bool{false, true} {
+		dir := t.TempDir()
+		opts := options(dir)
+		opts.Engine = "engine"
+		makes := 0
+		opts.Open = func(context.Context) error {
+			if makes++; crashed && makes == 1 {
+				return errors.New("no room")
+			}
+			return os.WriteFile(filepath.Join(dir, "engine"), nil, 0o600)
+		}
+		if crashed {
+			if _, err := Open(t.Context(), opts); err == nil {
+				t.Fatal("no error")
+			}
+		}
+		if err := mustOpen(t, opts).Close(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(dir, "engine")); err != nil {
+			t.Fatal(err)
+		}
+		before := makes
+		for _, readOnly := range []bool{false, true} {
+			opts.ReadOnly = readOnly
+			if _, err := Open(t.Context(), opts); !errors.Is(err, db.ErrCorrupted) || makes != before {
+				t.Errorf("crashed %t, read only %t: %v, want %v; made %t", crashed, readOnly, err, db.ErrCorrupted, makes > before)
+			}
 		}
 	}
 }
