@@ -124,17 +124,30 @@ func chunksAtOnce(e *env) {
 	ndb := e.open()
 	s := newSource(stateType, 9, newRandom(43).content(600), 40)
 	s.begin(e, ndb)
+	var open []db.ChunkWriter // at the same time in any case, whoever is faster below
+	for _, i := range []int{3, 0, 3, 7} {
+		w, err := ndb.NewChunk(e.ctx, s.root, uint64(i))
+		e.check(err)
+		open = append(open, w)
+		e.check(s.chunks[i].Put(e.ctx, w, ndb.Info().EmbedBytes))
+	}
+	for _, w := range open {
+		e.check(w.Commit(e.ctx, false))
+	}
+	e.done(ndb, 9, 0, 3, 7)
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {
-			for i := range s.chunks {
-				if i%4 == w || i%7 == w { // some are written by two at once
-					if err := e.write(s.chunks[i], ndb, s.root, uint64(i)); err != nil {
-						e.Errorf("chunk %d: %v", i, err)
-						return
+			e.guarded(func() {
+				for i := range s.chunks {
+					if i%4 == w || i%7 == w { // some are written by two at once
+						if err := e.write(s.chunks[i], ndb, s.root, uint64(i)); err != nil {
+							e.Errorf("chunk %d: %v", i, err)
+							return
+						}
 					}
 				}
-			}
+			})
 		})
 	}
 	writers.Wait()
@@ -175,6 +188,8 @@ func malformedChunks(e *env) {
 		e.is(what, err, db.ErrMalformed)
 		e.check(w.Abort(e.ctx))
 	}
+	_, err := ndb.NewChunk(e.ctx, unknownRootOf(stateType, 9), 0)
+	e.is("a chunk of a root that nobody told of", err, db.ErrNoMultipart)
 	if m := e.multipart(ndb, 9); len(m.Roots[0].Done) != 0 {
 		e.Errorf("chunks that were refused have marks: %d", m.Roots[0].Done)
 	}

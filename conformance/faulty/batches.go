@@ -440,3 +440,23 @@ func (b *anyRootCommitted) Commit(ctx context.Context, root node.Root, rootAddre
 	root.Version, root.Type = b.version, b.oldRoot.Type
 	return b.Batch.Commit(ctx, root, rootAddress)
 }
+
+// removalsUnchecked takes whatever is said to have gone.
+type removalsUnchecked struct{ db.Batch }
+
+func (b *removalsUnchecked) Remove(ctx context.Context, address node.Address, position node.Position) error {
+	if err := b.Batch.Remove(ctx, address, position); !errors.Is(err, db.ErrMalformed) {
+		return err
+	}
+	return nil
+}
+
+// rootWithoutNode commits a root whose node is not there.
+type rootWithoutNode struct{ db.Batch }
+
+func (b *rootWithoutNode) Commit(ctx context.Context, root node.Root, rootAddress node.Address) error {
+	if err := b.Batch.Commit(ctx, root, rootAddress); !errors.Is(err, db.ErrMalformed) {
+		return err
+	}
+	return nil
+}

@@ -368,3 +368,58 @@ func (d *abortKeepsInsert) AbortMultipart(ctx context.Context) error {
 	}
 	return nil
 }
+
+// chunkContextIgnored has writers of chunks that can't be interrupted.
+type chunkContextIgnored struct{ db.ChunkWriter }
+
+func (w *chunkContextIgnored) Put(ctx context.Context, position node.Position, record []byte, whole bool) error {
+	return w.ChunkWriter.Put(context.WithoutCancel(ctx), position, record, whole)
+}
+
+func (w *chunkContextIgnored) Commit(ctx context.Context, sync bool) error {
+	return w.ChunkWriter.Commit(context.WithoutCancel(ctx), sync)
+}
+
+// chunkOutlives is a writer of a chunk to whom it is all the same whether the database is open.
+type chunkOutlives struct{ db.ChunkWriter }
+
+func (w *chunkOutlives) Put(ctx context.Context, position node.Position, record []byte, whole bool) error {
+	if err := w.ChunkWriter.Put(ctx, position, record, whole); !errors.Is(err, db.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// chunkOfAnyRoot writes chunks of roots that nobody told of, to nowhere.
+type chunkOfAnyRoot struct{ db.NodeDB }
+
+type chunkOfNoRoot struct{ address node.Address }
+
+func (d *chunkOfAnyRoot) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if errors.Is(err, db.ErrNoMultipart) {
+		return &chunkOfNoRoot{node.Address{Version: root.Version}}, nil
+	}
+	return w, err
+}
+
+func (w *chunkOfNoRoot) Address() node.Address                                  { return w.address }
+func (w *chunkOfNoRoot) Put(context.Context, node.Position, []byte, bool) error { return nil }
+func (w *chunkOfNoRoot) Commit(context.Context, bool) error                     { return nil }
+func (w *chunkOfNoRoot) Abort(context.Context) error                            { return nil }
+
+// insertHidden does not tell of an insert any more when its roots are complete.
+type insertHidden struct{ db.NodeDB }
+
+func (d *insertHidden) Multipart(ctx context.Context) (*db.Multipart, error) {
+	m, err := d.NodeDB.Multipart(ctx)
+	if m == nil || len(m.Roots) == 0 {
+		return m, err
+	}
+	for _, r := range m.Roots {
+		if !r.Complete {
+			return m, err
+		}
+	}
+	return nil, err
+}

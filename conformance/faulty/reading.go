@@ -471,3 +471,37 @@ func logKept(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, 
 	below.DiscardWriteLogs = false
 	return sound.New(ctx, &below)
 }
+
+// pathMemoryReused returns each path's records in the same memory.
+type pathMemoryReused struct {
+	db.NodeDB
+	mu     sync.Mutex
+	buffer [1 << 16]byte
+}
+
+func (d *pathMemoryReused) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
+	path, err := d.NodeDB.GetPath(ctx, root, address, depth, key)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	used := 0
+	for i := range path {
+		end := used + len(path[i].Record)
+		if end > len(d.buffer) {
+			break
+		}
+		copy(d.buffer[used:], path[i].Record)
+		path[i].Record, used = d.buffer[used:end:end], end
+	}
+	return path, err
+}
+
+// pathPanics has an index out of range where a path is long.
+type pathPanics struct{ db.NodeDB }
+
+func (d *pathPanics) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
+	path, err := d.NodeDB.GetPath(ctx, root, address, depth, key)
+	if n := len(path); n > 3 {
+		_ = path[n]
+	}
+	return path, err
+}

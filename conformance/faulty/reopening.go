@@ -251,3 +251,16 @@ func (d *pinsStored) Pin(ctx context.Context, version uint64, owner string) (db.
 	_, err = f.WriteString(strconv.FormatUint(version, 10) + "\n")
 	return pin, errors.Join(err, f.Close())
 }
+
+// lockKept leaves its lock when it closes: a file beside the database's directory.
+func lockKept(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	lock := cfg.Dir + ".lock"
+	if _, err := os.Stat(lock); err == nil {
+		return nil, db.ErrLocked
+	}
+	ndb, err := sound.New(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return ndb, os.WriteFile(lock, nil, 0o600)
+}

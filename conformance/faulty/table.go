@@ -28,6 +28,13 @@ var defects = []Defect{
 		spoil: contextErrorFlat,
 	},
 	{
+		Name: "chunk-context-ignored", Clauses: clauses("DB2"),
+		Wrong: "The writing of a chunk can't be interrupted.",
+		spoil: func(ndb db.NodeDB) db.NodeDB {
+			return &chunks{ndb, func(w db.ChunkWriter, _ node.Root, _ uint64) db.ChunkWriter { return &chunkContextIgnored{w} }}
+		},
+	},
+	{
 		Name: "errors-flat", Clauses: clauses("DB3"),
 		Wrong: "Errors have the right texts, and errors.Is finds nothing in them.",
 		spoil: errorsFlat,
@@ -48,6 +55,13 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &closesTwice{ndb} },
 	},
 	{
+		Name: "chunk-outlives-close", Clauses: clauses("DB4"),
+		Wrong: "A chunk goes on after Close, without an error.",
+		spoil: func(ndb db.NodeDB) db.NodeDB {
+			return &chunks{ndb, func(w db.ChunkWriter, _ node.Root, _ uint64) db.ChunkWriter { return &chunkOutlives{w} }}
+		},
+	},
+	{
 		Name: "close-waits", Clauses: clauses("DB4", "DB71"),
 		Wrong: "Close waits for walks, whose readers may never come back.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &closeWaits{NodeDB: ndb} },
@@ -61,6 +75,11 @@ var defects = []Defect{
 		Name: "panics", Clauses: clauses("DB7", "DB21"),
 		Wrong: "Reading a node that is not there ends in a panic.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &panics{ndb} },
+	},
+	{
+		Name: "path-panics", Clauses: clauses("DB7", "DB22"),
+		Wrong: "Reading a long path ends in a panic.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &pathPanics{ndb} },
 	},
 	{
 		Name: "hangs", Clauses: clauses("DB40"),
@@ -132,6 +151,11 @@ var defects = []Defect{
 		Name: "memory-reused", Clauses: clauses("DB8"),
 		Wrong: "What GetNode returned is overwritten by the next call.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &bufferReused{NodeDB: ndb} },
+	},
+	{
+		Name: "path-memory-reused", Clauses: clauses("DB8"),
+		Wrong: "What GetPath returned is overwritten by the next call.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &pathMemoryReused{NodeDB: ndb} },
 	},
 	{
 		Name: "path-short", Clauses: clauses("DB22"),
@@ -252,6 +276,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &removesByPosition{NodeDB: ndb, removed: make(map[string]bool)} },
 	},
 	{
+		Name: "removals-unchecked", Clauses: clauses("DB32"),
+		Wrong: "Entries are said to have gone that can't be the old root's.",
+		spoil: batched(func(b db.Batch) db.Batch { return &removalsUnchecked{b} }),
+	},
+	{
 		Name: "batch-from-anything", Clauses: clauses("DB30"),
 		Wrong: "A batch that can't begin with its old root begins with nothing.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &batchFromAnything{ndb} },
@@ -291,6 +320,11 @@ var defects = []Defect{
 				return &anyRootCommitted{b, oldRoot, version}
 			}}
 		},
+	},
+	{
+		Name: "root-without-node", Clauses: clauses("DB34"),
+		Wrong: "A root is committed whose node was not put.",
+		spoil: batched(func(b db.Batch) db.Batch { return &rootWithoutNode{b} }),
 	},
 	{
 		Name: "abort-commits", Clauses: clauses("DB35"),
@@ -458,6 +492,11 @@ var defects = []Defect{
 		},
 	},
 	{
+		Name: "chunk-of-any-root", Clauses: clauses("DB62"),
+		Wrong: "Chunks are taken of a root that nobody told of.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &chunkOfAnyRoot{ndb} },
+	},
+	{
 		Name: "mark-forgotten", Clauses: clauses("DB63"),
 		Wrong: "The mark of a chunk is lost.",
 		spoil: markForgotten,
@@ -491,6 +530,11 @@ var defects = []Defect{
 		Name: "finalize-complete", Clauses: clauses("DB40", "DB64"),
 		Wrong: "Finalize leaves out the restored roots that are not complete.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &finalizesComplete{ndb} },
+	},
+	{
+		Name: "insert-hidden", Clauses: clauses("DB60"),
+		Wrong: "An insert is not told of any more when its roots are complete.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &insertHidden{ndb} },
 	},
 	{
 		Name: "restored-elsewhere", Clauses: clauses("DB30", "DB65"),
@@ -589,6 +633,11 @@ var defects = []Defect{
 		Name: "earlier-forgotten", Clauses: clauses("DB71"), Stored: true,
 		Wrong: "A database that is opened again knows only its latest version.",
 		open:  reopened(forgetEarlier),
+	},
+	{
+		Name: "lock-kept", Clauses: clauses("DB71"), Stored: true,
+		Wrong: "Close leaves the lock.",
+		open:  lockKept,
 	},
 	{
 		Name: "pins-stored", Clauses: clauses("DB50"), Stored: true,
