@@ -53,6 +53,27 @@ func batchBeginnings(e *env) {
 		}
 	}
 	e.refused("a batch of no type", e.tryBatch(ndb, invalid, 3))
+
+	// Two of one version, at the same time.
+	a, b := e.begin(ndb, second, 3, newRandom(71).content(40)), e.begin(ndb, second, 3, newRandom(72).content(40))
+	if a.batch.Address() == b.batch.Address() {
+		e.Errorf("two batches have the address %s", a.batch.Address())
+	}
+	for i := range max(len(a.put), len(b.put)) {
+		for _, w := range []*writer{a, b} {
+			if i < len(w.put) {
+				e.check(w.batch.Put(e.ctx, w.put[i].Position, w.put[i].Record()))
+			}
+		}
+	}
+	for _, w := range []*writer{b, a} {
+		e.check(w.batch.EndRun(e.ctx))
+		e.check(w.putRest(e))
+		e.check(w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
+	}
+	for _, t := range []*tree{second, third, a.new, b.new} {
+		e.readable(ndb, t)
+	}
 }
 
 func batchVersions(e *env) {

@@ -185,7 +185,22 @@ func contextDone(e *env) {
 	e.readable(ndb, first)
 	e.readable(ndb, second)
 	e.has(ndb, w.new.root, false)
-	e.readable(ndb, e.version(ndb, second, 3, w.new.content))
+	third := e.version(ndb, second, 3, w.new.content)
+	e.readable(ndb, third)
+
+	// A walk that has begun, and a context that ends meanwhile.
+	fourth := e.version(ndb, third, 4, moreThanIsReadAhead())
+	meanwhile, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	var end error
+	for _, err := range ndb.Walk(meanwhile, fourth.root, nil) {
+		if end = err; err != nil {
+			break
+		}
+		cancel()
+	}
+	e.is("a walk whose context has ended meanwhile", end, context.Canceled)
+	e.readable(ndb, fourth)
 }
 
 func afterClose(e *env) {
@@ -212,15 +227,20 @@ func afterClose(e *env) {
 	e.is("Close", ndb.Close(e.ctx), db.ErrClosed)
 }
 
+// moreThanIsReadAhead is so much that a walk can't have it all when its first entries come.
+func moreThanIsReadAhead() content {
+	c := content{}
+	for i := range 2000 {
+		c[fmt.Sprintf("key %d", i)] = strings.Repeat("value", 800)
+	}
+	return c
+}
+
 // closeDuringWalk closes a database that is being walked through: the walk ends, and Close doesn't wait
 // for someone who may never come back.
 func closeDuringWalk(e *env) {
 	ndb := e.open()
-	c := content{}
-	for i := range 2000 { // more than is read ahead
-		c[fmt.Sprintf("key %d", i)] = strings.Repeat("value", 800)
-	}
-	t := e.version(ndb, empty(stateType, 0), 1, c)
+	t := e.version(ndb, empty(stateType, 0), 1, moreThanIsReadAhead())
 	closed := false
 	n := 0
 	var end error
@@ -323,8 +343,11 @@ func databaseOfOtherNamespace(e *env) {
 	_, second := e.twoVersions(ndb)
 	e.check(ndb.Close(e.ctx))
 	e.cfg.Namespace = common.NewTestNamespaceFromSeed([]byte("another"), 0)
-	_, err := e.h.Open(e.ctx, &e.cfg)
+	other, err := e.h.Open(e.ctx, &e.cfg)
 	e.is("open with another namespace", err, db.ErrBadNamespace)
+	if err == nil {
+		e.check(other.Close(e.ctx))
+	}
 	e.cfg.Namespace = namespace
 	e.readable(e.open(), second)
 }
@@ -435,12 +458,8 @@ func readersBesideWriter(e *env) {
 func (e *env) versionsDuringWalk() {
 	e.Helper()
 	ndb := newEnv(e.trial, e.h).open()
-	c := content{}
-	for i := range 2000 { // more than is read ahead
-		c[fmt.Sprintf("key %d", i)] = strings.Repeat("value", 800)
-	}
-	first := e.version(ndb, empty(stateType, 0), 1, c)
-	t := e.version(ndb, first, 2, c.With("key 1999", "changed"))
+	first := e.version(ndb, empty(stateType, 0), 1, moreThanIsReadAhead())
+	t := e.version(ndb, first, 2, first.content.With("key 1999", "changed"))
 	pin := e.pin(ndb, 2, "a walk")
 	walked, n := t, 0
 	want := walked.top.Entries()

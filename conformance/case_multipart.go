@@ -463,6 +463,9 @@ func abortRoot(e *env) {
 	s.writeAll(e, ndb)
 	x.writeAll(e, ndb)
 	e.check(ndb.CompleteRoot(e.ctx, x.root))
+	late, err := ndb.NewChunk(e.ctx, s.root, 0) // is committed when the root has gone, and come again
+	e.check(err)
+	e.check(s.chunks[0].Put(e.ctx, late, ndb.Info().EmbedBytes))
 	e.check(ndb.AbortRoot(e.ctx, s.root))
 	if m := e.multipart(ndb, 6); len(m.Roots) != 1 || m.Roots[0].Root != x.root || !m.Roots[0].Complete {
 		e.Errorf("after an abort of one root the insert is %+v", m)
@@ -475,6 +478,8 @@ func abortRoot(e *env) {
 	e.check(e.write(other.chunks[1], ndb, other.root, 1))
 	e.check(ndb.AbortRoot(e.ctx, other.root))
 	s.add(e, ndb)
+	e.is("a chunk that was begun before an abort", late.Commit(e.ctx, true), db.ErrNoMultipart)
+	e.check(late.Abort(e.ctx))
 	if m := e.multipart(ndb, 6); len(m.Roots) != 2 || len(m.Roots[1].Done) != 0 {
 		e.Errorf("a root that was aborted and told of again is %+v", m)
 	}

@@ -460,3 +460,38 @@ func (b *rootWithoutNode) Commit(ctx context.Context, root node.Root, rootAddres
 	}
 	return nil
 }
+
+// addressShared numbers candidates by those that are committed: two batches at once have one number.
+type addressShared struct {
+	db.NodeDB
+	mu   sync.Mutex
+	open map[uint64]node.Address
+}
+
+type sharedAddress struct {
+	*pending
+	address node.Address
+}
+
+func (b *sharedAddress) Address() node.Address { return b.address }
+
+func (d *addressShared) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (db.Batch, error) {
+	b, err := d.NodeDB.NewBatch(ctx, oldRoot, version)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	address, shared := d.open[version]
+	if !shared {
+		address = b.Address()
+		d.open[version] = address
+	}
+	p := newPending(b, oldRoot, version)
+	p.ended = func(node.Root) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.open, version)
+	}
+	return &sharedAddress{p, address}, nil
+}

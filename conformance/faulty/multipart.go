@@ -423,3 +423,46 @@ func (d *insertHidden) Multipart(ctx context.Context) (*db.Multipart, error) {
 	}
 	return nil, err
 }
+
+// chunkLate begins a chunk, as far as the insert knows, when it is committed: whatever was aborted and
+// begun again in between.
+type chunkLate struct{ db.NodeDB }
+
+type lateChunk struct {
+	db.ChunkWriter
+	d     db.NodeDB
+	root  node.Root
+	index uint64
+	put   []lateEntry
+}
+
+type lateEntry struct {
+	position, record []byte
+	whole            bool
+}
+
+func (d *chunkLate) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err != nil {
+		return nil, err
+	}
+	return &lateChunk{ChunkWriter: w, d: d.NodeDB, root: root, index: index}, w.Abort(ctx)
+}
+
+func (w *lateChunk) Put(_ context.Context, position node.Position, record []byte, whole bool) error {
+	w.put = append(w.put, lateEntry{slices.Clone(position), slices.Clone(record), whole})
+	return nil
+}
+
+func (w *lateChunk) Commit(ctx context.Context, sync bool) error {
+	now, err := w.d.NewChunk(ctx, w.root, w.index)
+	if err != nil {
+		return err
+	}
+	for _, e := range w.put {
+		if err := now.Put(ctx, e.position, e.record, e.whole); err != nil {
+			return errors.Join(err, now.Abort(ctx))
+		}
+	}
+	return now.Commit(ctx, sync)
+}

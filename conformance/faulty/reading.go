@@ -505,3 +505,13 @@ func (d *pathPanics) GetPath(ctx context.Context, root node.Root, address node.A
 	}
 	return path, err
 }
+
+// walkUninterrupted looks at its context when it begins, and then not any more.
+type walkUninterrupted struct{ db.NodeDB }
+
+func (d *walkUninterrupted) Walk(ctx context.Context, root node.Root, from node.Position) walk {
+	if err := ctx.Err(); err != nil {
+		return failing[db.Entry](err)
+	}
+	return d.NodeDB.Walk(context.WithoutCancel(ctx), root, from)
+}

@@ -213,6 +213,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &walkMixes{ndb} },
 	},
 	{
+		Name: "walk-uninterrupted", Clauses: clauses("DB2", "DB23"),
+		Wrong: "A walk that has begun can't be interrupted.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &walkUninterrupted{ndb} },
+	},
+	{
 		Name: "rotten-record", Clauses: clauses("DB7", "DB23"),
 		Wrong: "A record is handed out with a bit flipped.",
 		spoil: walked(recordRotten),
@@ -294,6 +299,11 @@ var defects = []Defect{
 		Name: "next-version-only", Clauses: clauses("DB30"),
 		Wrong: "Batches above the next version are refused.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &nextOnly{ndb} },
+	},
+	{
+		Name: "address-shared", Clauses: clauses("DB30"),
+		Wrong: "Two batches that are open at the same time have one address.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &addressShared{NodeDB: ndb, open: make(map[uint64]node.Address)} },
 	},
 	{
 		Name: "seen-before-commit", Clauses: clauses("DB34"),
@@ -495,6 +505,11 @@ var defects = []Defect{
 		Name: "chunk-of-any-root", Clauses: clauses("DB62"),
 		Wrong: "Chunks are taken of a root that nobody told of.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &chunkOfAnyRoot{ndb} },
+	},
+	{
+		Name: "chunk-late", Clauses: clauses("DB66"),
+		Wrong: "A chunk that was begun before its root was aborted counts for the root that came again.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &chunkLate{ndb} },
 	},
 	{
 		Name: "mark-forgotten", Clauses: clauses("DB63"),
