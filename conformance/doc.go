@@ -31,6 +31,11 @@
 // which is an error. Nothing but a case that passed counts as passed: a run in which a case of the profile
 // was left out is partial.
 //
+// # The suite is proved, too
+//
+// A case says nothing if no backend can fail it. Package conformance/faulty has databases with a defect, and
+// its test a table of cases and the defects that each has to fail on. A new case comes with a row.
+//
 // # Stability
 //
 // Names of cases stay what they are, and so do the fields of a report. Version grows when cases come.

@@ -4,6 +4,7 @@ package faulty_test
 
 import (
 	"context"
+	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -197,7 +198,8 @@ func TestSoundPasses(t *testing.T) {
 	}{
 		"memory": {Harness: conformance.Harness{Open: faulty.New(memory.New()).New}},
 		"bbolt": {
-			conformance.Harness{Open: faulty.New(bbolt.New()).New}, conformance.ProfileDurable,
+			conformance.Harness{Open: faulty.New(bbolt.New()).New},
+			conformance.ProfileDurable,
 			[]conformance.Level{conformance.Durable},
 		},
 		"bbolt's process": {
@@ -290,6 +292,24 @@ func prove(t *testing.T, c conformance.Case, d faulty.Defect) conformance.Result
 		t.Fatal(err)
 	}
 	return report.Cases[0]
+}
+
+// program is the test binary as a plugin's program, which has a defect itself or none.
+func program(t *testing.T, defect string) conformance.Program {
+	t.Helper()
+	runDir, err := os.MkdirTemp("", "ckpt-f") // a short name: sockets go there
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if left, _ := os.ReadDir(runDir); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		os.RemoveAll(runDir)
+	})
+	// The race detector is not to hold each process for a second at its end.
+	env := []string{faulty.ProgramVariable + "=" + defect, "GORACE=atexit_sleep_ms=0"}
+	return conformance.Program{Path: os.Args[0], Env: env, RunDir: runDir}
 }
 
 func theCase(t *testing.T, name string) conformance.Case {

@@ -14,7 +14,6 @@ func clauses(names ...string) []string { return names }
 
 // defects is the table.
 var defects = []Defect{
-
 	// All methods.
 
 	{
