@@ -466,3 +466,31 @@ func (w *lateChunk) Commit(ctx context.Context, sync bool) error {
 	}
 	return now.Commit(ctx, sync)
 }
+
+// startAgainRefused refuses to open an insert that is open.
+type startAgainRefused struct{ db.NodeDB }
+
+func (d *startAgainRefused) StartMultipart(ctx context.Context, version uint64) error {
+	if m, err := d.Multipart(ctx); err != nil || m != nil {
+		return errors.Join(err, db.ErrMultipartInProgress)
+	}
+	return d.NodeDB.StartMultipart(ctx, version)
+}
+
+// rootAgainRefused refuses a root that it was told of.
+type rootAgainRefused struct{ db.NodeDB }
+
+func (d *rootAgainRefused) AddMultipartRoot(ctx context.Context, root node.Root, chunks uint64, tag []byte) error {
+	m, err := d.Multipart(ctx)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		for _, r := range m.Roots {
+			if r.Root == root {
+				return db.ErrMultipartInProgress
+			}
+		}
+	}
+	return d.NodeDB.AddMultipartRoot(ctx, root, chunks, tag)
+}

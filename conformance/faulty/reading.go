@@ -376,12 +376,16 @@ func (d *gapFilled) Pin(ctx context.Context, version uint64, owner string) (db.P
 	return pin, err
 }
 
-// anyRootOfVersion reads a node for whichever root, pruned or not: it looks at the address alone.
-type anyRootOfVersion struct{ db.NodeDB }
+// rootIgnored reads a node for whichever root: it looks at the address alone.
+type rootIgnored struct {
+	db.NodeDB
+	// ignored is what is wrong with the roots for which it does.
+	ignored error
+}
 
-func (d *anyRootOfVersion) GetNode(ctx context.Context, root node.Root, address node.Address, position node.Position) ([]byte, error) {
+func (d *rootIgnored) GetNode(ctx context.Context, root node.Root, address node.Address, position node.Position) ([]byte, error) {
 	record, err := d.NodeDB.GetNode(ctx, root, address, position)
-	if !errors.Is(err, db.ErrVersionPruned) {
+	if !errors.Is(err, d.ignored) {
 		return record, err
 	}
 	latest, _, latestErr := d.GetLatestVersion(ctx)

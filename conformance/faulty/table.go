@@ -109,6 +109,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &unknownEmpty{ndb} },
 	},
 	{
+		Name: "unknown-root-ignored", Clauses: clauses("DB10", "DB24"),
+		Wrong: "A node is read by its address alone, also for a root that is not there.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootIgnored{ndb, db.ErrRootNotFound} },
+	},
+	{
 		Name: "roots-unsorted", Clauses: clauses("DB12"),
 		Wrong: "The roots of a version come in no order.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootsUnsorted{ndb} },
@@ -126,7 +131,7 @@ var defects = []Defect{
 	{
 		Name: "pruned-root-ignored", Clauses: clauses("DB24"),
 		Wrong: "A node is read by its address alone, also for a root whose version was pruned.",
-		spoil: func(ndb db.NodeDB) db.NodeDB { return &anyRootOfVersion{ndb} },
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootIgnored{ndb, db.ErrVersionPruned} },
 	},
 
 	// Nodes, paths and walks.
@@ -392,6 +397,11 @@ var defects = []Defect{
 		Wrong: "Finalize with the same roots again is an error.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &againIsError{ndb} },
 	},
+	{
+		Name: "finalize-again-anything", Clauses: clauses("DB43"),
+		Wrong: "Finalize of the latest version again with other roots is no error.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &againAnything{ndb} },
+	},
 
 	// Pins and pruning.
 
@@ -404,6 +414,11 @@ var defects = []Defect{
 		Name: "pins-by-version", Clauses: clauses("DB50"),
 		Wrong: "Releasing one pin of a version releases all of it.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &pinsByVersion{NodeDB: ndb, pins: make(map[uint64][]db.Pin)} },
+	},
+	{
+		Name: "pins-counted", Clauses: clauses("DB50"),
+		Wrong: "Pins are counted: releasing one twice releases another.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &pinsCounted{NodeDB: ndb, pins: make(map[uint64][]db.Pin)} },
 	},
 	{
 		Name: "pins-anything", Clauses: clauses("DB50"),
@@ -460,6 +475,11 @@ var defects = []Defect{
 		Wrong: "CollectGarbage frees nothing.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &garbageStays{ndb} },
 	},
+	{
+		Name: "garbage-anew", Clauses: clauses("DB53"),
+		Wrong: "A collection that was broken off begins anew.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &garbageAnew{NodeDB: ndb} },
+	},
 
 	// Multipart inserts.
 
@@ -467,6 +487,11 @@ var defects = []Defect{
 		Name: "insert-replaced", Clauses: clauses("DB60"),
 		Wrong: "Another version's multipart insert takes the place of the one that is open.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &insertReplaced{ndb} },
+	},
+	{
+		Name: "start-again-refused", Clauses: clauses("DB60"),
+		Wrong: "Opening the insert that is open is an error.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &startAgainRefused{ndb} },
 	},
 	{
 		Name: "tag-cut", Clauses: clauses("DB61"),
@@ -477,6 +502,11 @@ var defects = []Defect{
 		Name: "root-retold", Clauses: clauses("DB61"),
 		Wrong: "A root that is told of again with other chunks or another tag is no error.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootRetold{ndb} },
+	},
+	{
+		Name: "root-again-refused", Clauses: clauses("DB61"),
+		Wrong: "A root that is told of again as it was is an error.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootAgainRefused{ndb} },
 	},
 	{
 		Name: "chunks-in-order", Clauses: clauses("DB62"),
@@ -624,6 +654,11 @@ var defects = []Defect{
 		Name: "check-alarms", Clauses: clauses("DB72"),
 		Wrong: "Check takes what waits to be collected for lost.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &checkAlarms{NodeDB: ndb} },
+	},
+	{
+		Name: "check-alarms-restore", Clauses: clauses("DB72"),
+		Wrong: "Check takes what a restore has written so far for lost.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &checkAlarmsRestore{ndb} },
 	},
 
 	// What is stored.

@@ -474,3 +474,87 @@ func (d *checkAlarms) Check(ctx context.Context, opts db.CheckOptions) (*db.Chec
 	}
 	return report, err
 }
+
+// againAnything takes any Finalize of the latest version for the same again.
+type againAnything struct{ db.NodeDB }
+
+func (d *againAnything) Finalize(ctx context.Context, all []node.Root) error {
+	err := d.NodeDB.Finalize(ctx, all)
+	latest, _, latestErr := d.GetLatestVersion(ctx)
+	if errors.Is(err, db.ErrAlreadyFinalized) && latestErr == nil && all[0].Version == latest {
+		return nil
+	}
+	return err
+}
+
+// pinsCounted counts the pins of a version: whoever releases one twice releases somebody else's.
+type pinsCounted struct {
+	db.NodeDB
+	mu   sync.Mutex
+	pins map[uint64][]db.Pin
+}
+
+type countedPin struct {
+	db.Pin
+	d *pinsCounted
+}
+
+func (d *pinsCounted) Pin(ctx context.Context, version uint64, owner string) (db.Pin, error) {
+	pin, err := d.NodeDB.Pin(ctx, version, owner)
+	if err != nil {
+		return nil, err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.pins[version] = append(d.pins[version], pin)
+	return &countedPin{pin, d}, nil
+}
+
+func (p *countedPin) Release(ctx context.Context) error {
+	p.d.mu.Lock()
+	defer p.d.mu.Unlock()
+	left := p.d.pins[p.Version()]
+	if len(left) == 0 {
+		return p.Pin.Release(ctx)
+	}
+	p.d.pins[p.Version()] = left[1:]
+	return left[0].Release(ctx)
+}
+
+// garbageAnew begins with all there ever was when it is called again.
+type garbageAnew struct {
+	db.NodeDB
+	mu   sync.Mutex
+	done int64
+}
+
+func (d *garbageAnew) CollectGarbage(ctx context.Context, progress func(done, total int64)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	before, last := d.done, int64(0)
+	err := d.NodeDB.CollectGarbage(ctx, func(done, total int64) {
+		last = done
+		if progress != nil {
+			progress(before+done, before+total)
+		}
+	})
+	d.done = before + last
+	return err
+}
+
+// checkAlarmsRestore takes what a restore has written so far for lost.
+type checkAlarmsRestore struct{ db.NodeDB }
+
+func (d *checkAlarmsRestore) Check(ctx context.Context, opts db.CheckOptions) (*db.CheckReport, error) {
+	report, err := d.NodeDB.Check(ctx, opts)
+	if err != nil {
+		return nil, err
+	}
+	m, err := d.Multipart(ctx)
+	if m != nil {
+		for _, r := range m.Roots {
+			report.Unreachable += uint64(len(r.Done))
+		}
+	}
+	return report, err
+}
