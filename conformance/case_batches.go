@@ -53,6 +53,27 @@ func batchBeginnings(e *env) {
 		}
 	}
 	e.refused("a batch of no type", e.tryBatch(ndb, invalid, 3))
+
+	// Two of one version, at the same time.
+	a, b := e.begin(ndb, second, 3, newRandom(71).content(40)), e.begin(ndb, second, 3, newRandom(72).content(40))
+	if a.batch.Address() == b.batch.Address() {
+		e.Errorf("two batches have the address %s", a.batch.Address())
+	}
+	for i := range max(len(a.put), len(b.put)) {
+		for _, w := range []*writer{a, b} {
+			if i < len(w.put) {
+				e.check(w.batch.Put(e.ctx, w.put[i].Position, w.put[i].Record()))
+			}
+		}
+	}
+	for _, w := range []*writer{b, a} {
+		e.check(w.batch.EndRun(e.ctx))
+		e.check(w.putRest(e))
+		e.check(w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
+	}
+	for _, t := range []*tree{second, third, a.new, b.new} {
+		e.readable(ndb, t)
+	}
 }
 
 func batchVersions(e *env) {
@@ -271,7 +292,27 @@ func removedEntries(e *env) {
 		t = e.version(ndb, t, v, c)
 		e.check(ndb.Prune(e.ctx, v-1))
 		e.readable(ndb, t)
+		e.check(ndb.CollectGarbage(e.ctx, nil))
+		e.sound(ndb, fmt.Sprintf("version %d alone", v)) // what was removed has gone
 	}
+
+	next := t.root.Version + 1
+	for what, remove := range map[string]func(b db.Batch) error{
+		"a position that is none":     func(b db.Batch) error { return b.Remove(e.ctx, t.top.Address, node.Position{255}) },
+		"an entry of the batch's own": func(b db.Batch) error { return b.Remove(e.ctx, b.Address(), t.top.Position) },
+		"an entry of a later version": func(b db.Batch) error {
+			return b.Remove(e.ctx, node.Address{Version: next + 1}, t.top.Position)
+		},
+	} {
+		w := e.begin(ndb, t, next, t.content)
+		err := remove(w.batch)
+		if err == nil { // a process on the other side of a wire may answer later
+			err = w.batch.Commit(e.ctx, w.new.root, w.rootAddress())
+		}
+		e.is("a removal of "+what, err, db.ErrMalformed)
+		e.check(w.batch.Abort(e.ctx))
+	}
+	e.readable(ndb, t)
 }
 
 func nothingBeforeCommit(e *env) {
@@ -337,6 +378,12 @@ func rootsThatDontFollow(e *env) {
 		e.is(fmt.Sprintf("commit as %s", root), w.batch.Commit(e.ctx, root, w.rootAddress()), db.ErrRootMustFollowOld)
 		e.check(w.batch.Abort(e.ctx))
 	}
+	absent, err := ndb.NewBatch(e.ctx, second.root, 3)
+	e.check(err)
+	other := unknownRootOf(stateType, 3)
+	e.is("commit of a root whose node was not put", absent.Commit(e.ctx, other, absent.Address()), db.ErrMalformed)
+	e.check(absent.Abort(e.ctx))
+	e.has(ndb, other, false)
 	e.check(w.batch.Commit(e.ctx, w.new.root, w.rootAddress()))
 	e.readable(ndb, w.new)
 }

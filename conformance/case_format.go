@@ -38,7 +38,10 @@ func formatVectors(e *env) {
 	for _, layouts := range states {
 		at := newEnv(e.trial, e.h)
 		at.cfg.Namespace = e.cfg.Namespace
-		workers.Go(func() error { return at.formatState(layouts) })
+		workers.Go(func() (err error) {
+			at.guarded(func() { err = at.formatState(layouts) })
+			return err
+		})
 	}
 	e.check(workers.Wait())
 }

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/ckpt-project/ckpt/conformance/reference"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -165,15 +166,41 @@ func contextDone(e *env) {
 	e.is("Put", w.batch.Put(done, node.RootPosition(), w.new.top.Record()), context.Canceled)
 	e.is("EndRun", w.batch.EndRun(done), context.Canceled)
 	e.is("PutWriteLog", w.batch.PutWriteLog(done, writelog.WriteLog{{Key: []byte("a")}}), context.Canceled)
+	e.is("Remove", w.batch.Remove(done, second.top.Address, second.top.Position), context.Canceled)
 	e.is("Commit", w.batch.Commit(done, w.new.root, w.rootAddress()), context.Canceled)
 	e.check(w.batch.Abort(e.ctx))
+
+	s := newSource(stateType, 9, newRandom(70).content(30), 1)
+	s.begin(e, ndb)
+	chunk, err := ndb.NewChunk(e.ctx, s.root, 0)
+	e.check(err)
+	e.is("a chunk's Put", chunk.Put(done, node.RootPosition(), s.top.Record(), true), context.Canceled)
+	e.is("a chunk's Commit", chunk.Commit(done, true), context.Canceled)
+	e.check(chunk.Abort(e.ctx))
+	e.done(ndb, 9)
+	e.check(ndb.AbortMultipart(e.ctx))
 
 	e.versions(ndb, 1, 2)
 	e.noMultipart(ndb)
 	e.readable(ndb, first)
 	e.readable(ndb, second)
 	e.has(ndb, w.new.root, false)
-	e.readable(ndb, e.version(ndb, second, 3, w.new.content))
+	third := e.version(ndb, second, 3, w.new.content)
+	e.readable(ndb, third)
+
+	// A walk that has begun, and a context that ends meanwhile.
+	fourth := e.version(ndb, third, 4, moreThanIsReadAhead())
+	meanwhile, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	var end error
+	for _, err := range ndb.Walk(meanwhile, fourth.root, nil) {
+		if end = err; err != nil {
+			break
+		}
+		cancel()
+	}
+	e.is("a walk whose context has ended meanwhile", end, context.Canceled)
+	e.readable(ndb, fourth)
 }
 
 func afterClose(e *env) {
@@ -182,27 +209,38 @@ func afterClose(e *env) {
 	w := e.begin(ndb, second, 3, second.content.With("more", "of it"))
 	pin, err := ndb.Pin(e.ctx, 2, "a test")
 	e.check(err)
+	s := newSource(stateType, 9, newRandom(70).content(30), 1)
+	s.begin(e, ndb)
+	chunk, err := ndb.NewChunk(e.ctx, s.root, 0)
+	e.check(err)
 	e.check(ndb.Close(e.ctx))
 	for _, c := range calls(second.root) {
 		e.is(c.name, c.do(e.ctx, ndb), db.ErrClosed)
 	}
 	e.is("Put", w.putAll(e), db.ErrClosed)
 	e.is("Commit", w.batch.Commit(e.ctx, w.new.root, w.rootAddress()), db.ErrClosed)
+	e.is("a chunk's Put", s.chunks[0].Put(e.ctx, chunk, ndb.Info().EmbedBytes), db.ErrClosed)
+	e.is("a chunk's Commit", chunk.Commit(e.ctx, true), db.ErrClosed)
 	if err := pin.Release(e.ctx); err != nil { // the pin has ended with the database
 		e.is("Release", err, db.ErrClosed)
 	}
 	e.is("Close", ndb.Close(e.ctx), db.ErrClosed)
 }
 
+// moreThanIsReadAhead is so much that a walk can't have it all when its first entries come.
+func moreThanIsReadAhead() content {
+	c := content{}
+	for i := range 2000 {
+		c[fmt.Sprintf("key %d", i)] = strings.Repeat("value", 800)
+	}
+	return c
+}
+
 // closeDuringWalk closes a database that is being walked through: the walk ends, and Close doesn't wait
 // for someone who may never come back.
 func closeDuringWalk(e *env) {
 	ndb := e.open()
-	c := content{}
-	for i := range 2000 { // more than is read ahead
-		c[fmt.Sprintf("key %d", i)] = strings.Repeat("value", 800)
-	}
-	t := e.version(ndb, empty(stateType, 0), 1, c)
+	t := e.version(ndb, empty(stateType, 0), 1, moreThanIsReadAhead())
 	closed := false
 	n := 0
 	var end error
@@ -305,8 +343,11 @@ func databaseOfOtherNamespace(e *env) {
 	_, second := e.twoVersions(ndb)
 	e.check(ndb.Close(e.ctx))
 	e.cfg.Namespace = common.NewTestNamespaceFromSeed([]byte("another"), 0)
-	_, err := e.h.Open(e.ctx, &e.cfg)
+	other, err := e.h.Open(e.ctx, &e.cfg)
 	e.is("open with another namespace", err, db.ErrBadNamespace)
+	if err == nil {
+		e.check(other.Close(e.ctx))
+	}
 	e.cfg.Namespace = namespace
 	e.readable(e.open(), second)
 }
@@ -364,6 +405,9 @@ func returnedStays(e *env) {
 	for v := uint64(3); v < 8; v++ {
 		t = e.version(ndb, t, v, newRandom(v).content(60))
 		e.check(ndb.Prune(e.ctx, v-2))
+		for _, key := range t.content.Keys() { // other answers, as long as these and longer
+			e.pathTo(ndb, t, t.top, node.Key(key))
+		}
 	}
 	e.check(ndb.Compact(e.ctx, nil))
 	e.same(first.root, got, want)
@@ -374,6 +418,7 @@ func returnedStays(e *env) {
 
 // readersBesideWriter reads pinned versions over and over while others are made, finalized and pruned.
 func readersBesideWriter(e *env) {
+	e.versionsDuringWalk()
 	ndb := e.open()
 	var mu sync.Mutex
 	known := map[uint64]*tree{}
@@ -384,12 +429,14 @@ func readersBesideWriter(e *env) {
 	var readers sync.WaitGroup
 	for range 3 {
 		readers.Go(func() {
-			for last := false; !last && !e.Failed(); {
-				last = stop.Load()
-				if err := readLatest(e, ndb, &mu, known); err != nil {
-					e.Errorf("reader: %v", err)
+			e.guarded(func() { // a panic is the backend's, and not the end of the suite
+				for last := false; !last && !e.Failed(); {
+					last = stop.Load()
+					if err := readLatest(e, ndb, &mu, known); err != nil {
+						e.Errorf("reader: %v", err)
+					}
 				}
-			}
+			})
 		})
 	}
 	defer readers.Wait()
@@ -404,6 +451,37 @@ func readersBesideWriter(e *env) {
 			e.is("Prune", err, db.ErrVersionPinned, db.ErrNotEarliest)
 		}
 	}
+}
+
+// versionsDuringWalk makes, finalizes and prunes versions while a walk through a pinned one goes on, at
+// steps that do not depend on who is faster: the walk goes on in its own version.
+func (e *env) versionsDuringWalk() {
+	e.Helper()
+	ndb := newEnv(e.trial, e.h).open()
+	first := e.version(ndb, empty(stateType, 0), 1, moreThanIsReadAhead())
+	t := e.version(ndb, first, 2, first.content.With("key 1999", "changed"))
+	pin := e.pin(ndb, 2, "a walk")
+	walked, n := t, 0
+	want := walked.top.Entries()
+	for entry, err := range ndb.Walk(e.ctx, walked.root, nil) {
+		e.check(err)
+		if n >= len(want) || !reference.SameEntry(entry, want[n]) {
+			e.Fatalf("entry %d of a walk during which versions are made is not that of its own version", n)
+		}
+		if n++; n%300 == 0 {
+			v := t.root.Version + 1
+			t = e.version(ndb, t, v, t.content.With(fmt.Sprintf("key %d", 1999-v), "changed", fmt.Sprintf("key %d", 1000+v), "changed"))
+			if n == 300 {
+				e.check(ndb.Prune(e.ctx, 1))
+			}
+			e.is("prune of the version that is walked through", ndb.Prune(e.ctx, 2), db.ErrVersionPinned)
+		}
+	}
+	if n != len(want) {
+		e.Errorf("a walk during which versions are made yields %d entries, want %d", n, len(want))
+	}
+	e.check(pin.Release(e.ctx))
+	e.check(ndb.Close(e.ctx))
 }
 
 // readLatest pins the latest version, reads all of it in two ways, and compares.

@@ -124,17 +124,30 @@ func chunksAtOnce(e *env) {
 	ndb := e.open()
 	s := newSource(stateType, 9, newRandom(43).content(600), 40)
 	s.begin(e, ndb)
+	var open []db.ChunkWriter // at the same time in any case, whoever is faster below
+	for _, i := range []int{3, 0, 3, 7} {
+		w, err := ndb.NewChunk(e.ctx, s.root, uint64(i))
+		e.check(err)
+		open = append(open, w)
+		e.check(s.chunks[i].Put(e.ctx, w, ndb.Info().EmbedBytes))
+	}
+	for _, w := range open {
+		e.check(w.Commit(e.ctx, false))
+	}
+	e.done(ndb, 9, 0, 3, 7)
 	var writers sync.WaitGroup
 	for w := range 4 {
 		writers.Go(func() {
-			for i := range s.chunks {
-				if i%4 == w || i%7 == w { // some are written by two at once
-					if err := e.write(s.chunks[i], ndb, s.root, uint64(i)); err != nil {
-						e.Errorf("chunk %d: %v", i, err)
-						return
+			e.guarded(func() {
+				for i := range s.chunks {
+					if i%4 == w || i%7 == w { // some are written by two at once
+						if err := e.write(s.chunks[i], ndb, s.root, uint64(i)); err != nil {
+							e.Errorf("chunk %d: %v", i, err)
+							return
+						}
 					}
 				}
-			}
+			})
 		})
 	}
 	writers.Wait()
@@ -175,6 +188,8 @@ func malformedChunks(e *env) {
 		e.is(what, err, db.ErrMalformed)
 		e.check(w.Abort(e.ctx))
 	}
+	_, err := ndb.NewChunk(e.ctx, unknownRootOf(stateType, 9), 0)
+	e.is("a chunk of a root that nobody told of", err, db.ErrNoMultipart)
 	if m := e.multipart(ndb, 9); len(m.Roots[0].Done) != 0 {
 		e.Errorf("chunks that were refused have marks: %d", m.Roots[0].Done)
 	}
@@ -448,6 +463,9 @@ func abortRoot(e *env) {
 	s.writeAll(e, ndb)
 	x.writeAll(e, ndb)
 	e.check(ndb.CompleteRoot(e.ctx, x.root))
+	late, err := ndb.NewChunk(e.ctx, s.root, 0) // is committed when the root has gone, and come again
+	e.check(err)
+	e.check(s.chunks[0].Put(e.ctx, late, ndb.Info().EmbedBytes))
 	e.check(ndb.AbortRoot(e.ctx, s.root))
 	if m := e.multipart(ndb, 6); len(m.Roots) != 1 || m.Roots[0].Root != x.root || !m.Roots[0].Complete {
 		e.Errorf("after an abort of one root the insert is %+v", m)
@@ -460,6 +478,8 @@ func abortRoot(e *env) {
 	e.check(e.write(other.chunks[1], ndb, other.root, 1))
 	e.check(ndb.AbortRoot(e.ctx, other.root))
 	s.add(e, ndb)
+	e.is("a chunk that was begun before an abort", late.Commit(e.ctx, true), db.ErrNoMultipart)
+	e.check(late.Abort(e.ctx))
 	if m := e.multipart(ndb, 6); len(m.Roots) != 2 || len(m.Roots[1].Done) != 0 {
 		e.Errorf("a root that was aborted and told of again is %+v", m)
 	}

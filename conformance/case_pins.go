@@ -1,6 +1,7 @@
 package conformance
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -218,19 +219,43 @@ func collectGarbage(e *env) {
 	}
 	_, err := ndb.PruneBefore(e.ctx, 60)
 	e.check(err)
-	collect := func() {
+	// collect returns how many versions are free of those that were due.
+	collect := func(ctx context.Context, each func(done int64)) (last, due int64, err error) {
 		e.Helper()
-		last := int64(-1)
-		e.check(ndb.CollectGarbage(e.ctx, func(done, total int64) {
+		last = -1
+		err = ndb.CollectGarbage(ctx, func(done, total int64) {
 			if done < last || done > total {
 				e.Errorf("progress of %d of %d after %d", done, total, last)
 			}
-			last = done
-		}))
+			last, due = done, total
+			each(done)
+		})
+		return last, due, err
 	}
-	collect()
+	ctx, cancel := context.WithCancel(e.ctx)
+	defer cancel()
+	_, due, err := collect(ctx, func(done int64) {
+		if done > 0 {
+			cancel()
+		}
+	})
+	if due != 59 {
+		e.Errorf("%d versions are due to be collected, want 59", due)
+	}
+	if err != nil { // it may have been through
+		e.is("a collection that is broken off", err, context.Canceled)
+	}
 	e.readable(ndb, t)
-	collect() // nothing is due
+	nothing := func(int64) {}
+	done, due, err := collect(e.ctx, nothing) // goes on
+	e.check(err)
+	if done < due || due >= 59 {
+		e.Errorf("a collection that goes on has freed %d of %d versions", done, due)
+	}
+	e.readable(ndb, t)
+	if done, due, err = collect(e.ctx, nothing); err != nil || done > 0 || due > 0 {
+		e.Errorf("when nothing is due a collection has freed %d of %d versions, or %v", done, due, err)
+	}
 	e.check(ndb.Compact(e.ctx, nil))
 	after, err := ndb.Size(e.ctx)
 	e.check(err)

@@ -230,7 +230,14 @@ func soundDatabase(e *env) {
 	e.sound(ndb, "with garbage")
 	e.check(ndb.CollectGarbage(e.ctx, nil))
 	e.sound(ndb, "without garbage")
-	restored := e.restore(ndb, newSource(stateType, 30, r.content(60), 5))
+	source := newSource(stateType, 30, r.content(60), 5)
+	source.begin(e, ndb)
+	for i, c := range source.chunks[:3] {
+		e.check(e.write(c, ndb, source.root, uint64(i)))
+	}
+	e.sound(ndb, "with a restore half done")
+	source.writeAll(e, ndb)
+	restored := source.finish(e, ndb)
 	e.sound(ndb, "above a gap")
 	next := e.version(ndb, restored, 31, r.change(restored.content, 10))
 	_, err = ndb.PruneBefore(e.ctx, 31)

@@ -32,6 +32,11 @@
 // was left out is partial. A backend that can't be begun with, as its program is no plugin or opens no
 // database, fails with that as the reason. Benchmarks stand beside the verdict.
 //
+// # The suite is proved, too
+//
+// A case says nothing if no backend can fail it. Package conformance/faulty has databases with a defect, and
+// its test a table of cases and the defects that each has to fail on. A new case comes with a row.
+//
 // # Stability
 //
 // Names of cases stay what they are, and so do the fields of a report. Version grows when cases come.

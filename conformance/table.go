@@ -57,7 +57,7 @@ var readWriteCases = []Case{
 	},
 	{
 		Name: "read-write/removed-entries", Level: Core, Clauses: clauses("DB32"), run: removedEntries,
-		Explanation: "A batch names what the new root does not reach any more. What is none of the old root's entries is refused: pruning would remove somebody else's.",
+		Explanation: "A batch names what the new root does not reach any more. It has gone when its versions have, and nothing else has. What can't be an entry of the old root is refused.",
 	},
 	{
 		Name: "read-write/arguments-not-kept", Level: Core, Clauses: clauses("DB8"), run: passedNotKept,

@@ -1,0 +1,496 @@
+package faulty
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// insertReplaced gives an insert up for another.
+type insertReplaced struct{ db.NodeDB }
+
+func (d *insertReplaced) StartMultipart(ctx context.Context, version uint64) error {
+	err := d.NodeDB.StartMultipart(ctx, version)
+	if !errors.Is(err, db.ErrMultipartInProgress) {
+		return err
+	}
+	if err := d.AbortMultipart(ctx); err != nil {
+		return err
+	}
+	return d.NodeDB.StartMultipart(ctx, version)
+}
+
+// tagLost keeps the first bytes of a tag.
+func tagLost(ndb db.NodeDB) db.NodeDB {
+	return &insert{ndb, func(m *db.Multipart) {
+		for i := range m.Roots {
+			m.Roots[i].Tag = m.Roots[i].Tag[:min(len(m.Roots[i].Tag), 255)]
+		}
+	}}
+}
+
+// rootRetold takes a root that is told of again, as something else, without a word.
+type rootRetold struct{ db.NodeDB }
+
+func (d *rootRetold) AddMultipartRoot(ctx context.Context, root node.Root, chunks uint64, tag []byte) error {
+	if err := d.NodeDB.AddMultipartRoot(ctx, root, chunks, tag); !errors.Is(err, db.ErrMultipartInProgress) {
+		return err
+	}
+	return nil
+}
+
+// chunksInOrder takes chunks only in their order.
+type chunksInOrder struct{ db.NodeDB }
+
+func (d *chunksInOrder) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	m, err := d.Multipart(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		for _, r := range m.Roots {
+			if r.Root == root && index != uint64(len(r.Done)) {
+				return nil, fmt.Errorf("chunk %d after %d", index, len(r.Done))
+			}
+		}
+	}
+	return d.NodeDB.NewChunk(ctx, root, index)
+}
+
+// chunkOnce refuses a chunk that is done.
+type chunkOnce struct{ db.NodeDB }
+
+func (d *chunkOnce) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	m, err := d.Multipart(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if m != nil {
+		for _, r := range m.Roots {
+			if r.Root == root && slices.Contains(r.Done, index) {
+				return nil, fmt.Errorf("chunk %d is there already", index)
+			}
+		}
+	}
+	return d.NodeDB.NewChunk(ctx, root, index)
+}
+
+// writing is a writer that tells when it ends.
+type writing struct {
+	db.ChunkWriter
+	once  sync.Once
+	ended func()
+}
+
+func (w *writing) Commit(ctx context.Context, sync bool) error {
+	defer w.once.Do(w.ended)
+	return w.ChunkWriter.Commit(ctx, sync)
+}
+
+func (w *writing) Abort(ctx context.Context) error {
+	defer w.once.Do(w.ended)
+	return w.ChunkWriter.Abort(ctx)
+}
+
+// oneChunkAtATime has one writer.
+type oneChunkAtATime struct {
+	db.NodeDB
+	mu   sync.Mutex
+	busy bool
+}
+
+func (d *oneChunkAtATime) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy {
+		return nil, errors.New("another chunk is being written")
+	}
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err != nil {
+		return nil, err
+	}
+	d.busy = true
+	return &writing{ChunkWriter: w, ended: func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.busy = false
+	}}, nil
+}
+
+// chunkUnchecked takes whatever a chunk holds.
+type chunkUnchecked struct{ db.ChunkWriter }
+
+func (w *chunkUnchecked) Put(ctx context.Context, position node.Position, record []byte, whole bool) error {
+	if err := w.ChunkWriter.Put(ctx, position, record, whole); !errors.Is(err, db.ErrMalformed) {
+		return err
+	}
+	return nil
+}
+
+func (w *chunkUnchecked) Commit(ctx context.Context, sync bool) error {
+	if err := w.ChunkWriter.Commit(ctx, sync); !errors.Is(err, db.ErrMalformed) {
+		return err
+	}
+	return nil
+}
+
+// markForgotten loses the mark of a chunk: one, the last.
+func markForgotten(ndb db.NodeDB) db.NodeDB {
+	return &insert{ndb, func(m *db.Multipart) {
+		for i := range m.Roots {
+			done := m.Roots[i].Done
+			m.Roots[i].Done = done[:max(len(done)-1, 0)]
+		}
+	}}
+}
+
+// markBefore marks a chunk when it begins, before its nodes are there.
+type markBefore struct {
+	insert
+	mu    sync.Mutex
+	begun map[node.Root][]uint64
+}
+
+func newMarkBefore(ndb db.NodeDB) db.NodeDB {
+	d := &markBefore{begun: make(map[node.Root][]uint64)}
+	d.insert = insert{ndb, func(m *db.Multipart) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for i := range m.Roots {
+			r := &m.Roots[i]
+			r.Done = append(slices.Clone(r.Done), d.begun[r.Root]...)
+			slices.Sort(r.Done)
+			r.Done = slices.Compact(r.Done)
+		}
+	}}
+	return d
+}
+
+func (d *markBefore) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err == nil {
+		d.mu.Lock()
+		d.begun[root] = append(d.begun[root], index)
+		d.mu.Unlock()
+	}
+	return w, err
+}
+
+// completeUnchecked finds every root whole.
+type completeUnchecked struct{ db.NodeDB }
+
+func (d *completeUnchecked) CompleteRoot(ctx context.Context, root node.Root) error {
+	if err := d.NodeDB.CompleteRoot(ctx, root); !errors.Is(err, db.ErrNotComplete) {
+		return err
+	}
+	return nil
+}
+
+// completeByMarks counts the marks, and does not look whether the nodes are there.
+type completeByMarks struct{ db.NodeDB }
+
+func (d *completeByMarks) CompleteRoot(ctx context.Context, root node.Root) error {
+	err := d.NodeDB.CompleteRoot(ctx, root)
+	if !errors.Is(err, db.ErrNotComplete) {
+		return err
+	}
+	m, multipartErr := d.Multipart(ctx)
+	if multipartErr != nil || m == nil {
+		return errors.Join(err, multipartErr)
+	}
+	for _, r := range m.Roots {
+		if r.Root == root && uint64(len(r.Done)) == r.Chunks {
+			return nil
+		}
+	}
+	return err
+}
+
+// overlapUnseen does not compare what chunks claim.
+type overlapUnseen struct{ db.NodeDB }
+
+func (d *overlapUnseen) CompleteRoot(ctx context.Context, root node.Root) error {
+	if err := d.NodeDB.CompleteRoot(ctx, root); !errors.Is(err, db.ErrChunksOverlap) {
+		return err
+	}
+	return nil
+}
+
+// completeVisible has a root in its index when it is complete.
+type completeVisible struct {
+	db.NodeDB
+	complete roots
+}
+
+func (d *completeVisible) CompleteRoot(ctx context.Context, root node.Root) error {
+	err := d.NodeDB.CompleteRoot(ctx, root)
+	if err == nil {
+		d.complete.add(root)
+	}
+	return err
+}
+
+func (d *completeVisible) HasRoot(ctx context.Context, root node.Root) (bool, error) {
+	has, err := d.NodeDB.HasRoot(ctx, root)
+	return has || err == nil && d.complete.has(root), err
+}
+
+// finalizesComplete leaves out the roots that are not complete.
+type finalizesComplete struct{ db.NodeDB }
+
+func (d *finalizesComplete) Finalize(ctx context.Context, all []node.Root) error {
+	m, err := d.Multipart(ctx)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		complete := make(map[node.Root]bool)
+		for _, r := range m.Roots {
+			complete[r.Root] = r.Complete
+		}
+		left := slices.DeleteFunc(slices.Clone(all), func(root node.Root) bool { return !complete[root] })
+		if len(left) > 0 {
+			all = left
+		}
+	}
+	return d.NodeDB.Finalize(ctx, all)
+}
+
+// restoredElsewhere has no batches on top of what was restored: nobody has written down where its nodes are.
+type restoredElsewhere struct {
+	db.NodeDB
+	mu       sync.Mutex
+	restored map[uint64]bool
+}
+
+func (d *restoredElsewhere) Finalize(ctx context.Context, all []node.Root) error {
+	m, err := d.Multipart(ctx)
+	if err != nil {
+		return err
+	}
+	if err = d.NodeDB.Finalize(ctx, all); err == nil && m != nil {
+		d.mu.Lock()
+		d.restored[m.Version] = true
+		d.mu.Unlock()
+	}
+	return err
+}
+
+func (d *restoredElsewhere) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (db.Batch, error) {
+	d.mu.Lock()
+	restored := d.restored[oldRoot.Version]
+	d.mu.Unlock()
+	if restored && !oldRoot.IsEmpty() {
+		return nil, fmt.Errorf("%w: %s is no candidate of its version", db.ErrRootMustFollowOld, oldRoot)
+	}
+	return d.NodeDB.NewBatch(ctx, oldRoot, version)
+}
+
+// abortRootAll aborts the whole insert with one root.
+type abortRootAll struct{ db.NodeDB }
+
+func (d *abortRootAll) AbortRoot(ctx context.Context, _ node.Root) error {
+	return d.AbortMultipart(ctx)
+}
+
+// abortRootKeepsMarks takes a root away, and finds its marks again when it is told of again.
+type abortRootKeepsMarks struct {
+	insert
+	mu   sync.Mutex
+	kept map[node.Root][]uint64
+}
+
+func newAbortRootKeepsMarks(ndb db.NodeDB) db.NodeDB {
+	d := &abortRootKeepsMarks{kept: make(map[node.Root][]uint64)}
+	d.insert = insert{ndb, func(m *db.Multipart) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for i := range m.Roots {
+			if r := &m.Roots[i]; len(r.Done) < len(d.kept[r.Root]) {
+				r.Done = slices.Clone(d.kept[r.Root])
+			}
+		}
+	}}
+	return d
+}
+
+func (d *abortRootKeepsMarks) AbortRoot(ctx context.Context, root node.Root) error {
+	m, err := d.NodeDB.Multipart(ctx)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		d.mu.Lock()
+		for _, r := range m.Roots {
+			if r.Root == root {
+				d.kept[root] = slices.Clone(r.Done)
+			}
+		}
+		d.mu.Unlock()
+	}
+	return d.NodeDB.AbortRoot(ctx, root)
+}
+
+// abortForgets lets the writers of an insert that was aborted go on as if nothing were.
+type abortForgets struct{ db.ChunkWriter }
+
+func (w *abortForgets) Put(ctx context.Context, position node.Position, record []byte, whole bool) error {
+	if err := w.ChunkWriter.Put(ctx, position, record, whole); !errors.Is(err, db.ErrNoMultipart) {
+		return err
+	}
+	return nil
+}
+
+func (w *abortForgets) Commit(ctx context.Context, sync bool) error {
+	if err := w.ChunkWriter.Commit(ctx, sync); !errors.Is(err, db.ErrNoMultipart) {
+		return err
+	}
+	return nil
+}
+
+// abortKeepsInsert aborts the roots, and leaves the insert open.
+type abortKeepsInsert struct{ db.NodeDB }
+
+func (d *abortKeepsInsert) AbortMultipart(ctx context.Context) error {
+	m, err := d.Multipart(ctx)
+	if err != nil || m == nil {
+		return err
+	}
+	for _, r := range m.Roots {
+		if err := d.AbortRoot(ctx, r.Root); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chunkContextIgnored has writers of chunks that can't be interrupted.
+type chunkContextIgnored struct{ db.ChunkWriter }
+
+func (w *chunkContextIgnored) Put(ctx context.Context, position node.Position, record []byte, whole bool) error {
+	return w.ChunkWriter.Put(context.WithoutCancel(ctx), position, record, whole)
+}
+
+func (w *chunkContextIgnored) Commit(ctx context.Context, sync bool) error {
+	return w.ChunkWriter.Commit(context.WithoutCancel(ctx), sync)
+}
+
+// chunkOutlives is a writer of a chunk to whom it is all the same whether the database is open.
+type chunkOutlives struct{ db.ChunkWriter }
+
+func (w *chunkOutlives) Put(ctx context.Context, position node.Position, record []byte, whole bool) error {
+	if err := w.ChunkWriter.Put(ctx, position, record, whole); !errors.Is(err, db.ErrClosed) {
+		return err
+	}
+	return nil
+}
+
+// chunkOfAnyRoot writes chunks of roots that nobody told of, to nowhere.
+type chunkOfAnyRoot struct{ db.NodeDB }
+
+type chunkOfNoRoot struct{ address node.Address }
+
+func (d *chunkOfAnyRoot) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if errors.Is(err, db.ErrNoMultipart) {
+		return &chunkOfNoRoot{node.Address{Version: root.Version}}, nil
+	}
+	return w, err
+}
+
+func (w *chunkOfNoRoot) Address() node.Address                                  { return w.address }
+func (w *chunkOfNoRoot) Put(context.Context, node.Position, []byte, bool) error { return nil }
+func (w *chunkOfNoRoot) Commit(context.Context, bool) error                     { return nil }
+func (w *chunkOfNoRoot) Abort(context.Context) error                            { return nil }
+
+// insertHidden does not tell of an insert any more when its roots are complete.
+type insertHidden struct{ db.NodeDB }
+
+func (d *insertHidden) Multipart(ctx context.Context) (*db.Multipart, error) {
+	m, err := d.NodeDB.Multipart(ctx)
+	if m == nil || len(m.Roots) == 0 {
+		return m, err
+	}
+	for _, r := range m.Roots {
+		if !r.Complete {
+			return m, err
+		}
+	}
+	return nil, err
+}
+
+// chunkLate begins a chunk, as far as the insert knows, when it is committed: whatever was aborted and
+// begun again in between.
+type chunkLate struct{ db.NodeDB }
+
+type lateChunk struct {
+	db.ChunkWriter
+	d     db.NodeDB
+	root  node.Root
+	index uint64
+	put   []lateEntry
+}
+
+type lateEntry struct {
+	position, record []byte
+	whole            bool
+}
+
+func (d *chunkLate) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err != nil {
+		return nil, err
+	}
+	return &lateChunk{ChunkWriter: w, d: d.NodeDB, root: root, index: index}, w.Abort(ctx)
+}
+
+func (w *lateChunk) Put(_ context.Context, position node.Position, record []byte, whole bool) error {
+	w.put = append(w.put, lateEntry{slices.Clone(position), slices.Clone(record), whole})
+	return nil
+}
+
+func (w *lateChunk) Commit(ctx context.Context, sync bool) error {
+	now, err := w.d.NewChunk(ctx, w.root, w.index)
+	if err != nil {
+		return err
+	}
+	for _, e := range w.put {
+		if err := now.Put(ctx, e.position, e.record, e.whole); err != nil {
+			return errors.Join(err, now.Abort(ctx))
+		}
+	}
+	return now.Commit(ctx, sync)
+}
+
+// startAgainRefused refuses to open an insert that is open.
+type startAgainRefused struct{ db.NodeDB }
+
+func (d *startAgainRefused) StartMultipart(ctx context.Context, version uint64) error {
+	if m, err := d.Multipart(ctx); err != nil || m != nil {
+		return errors.Join(err, db.ErrMultipartInProgress)
+	}
+	return d.NodeDB.StartMultipart(ctx, version)
+}
+
+// rootAgainRefused refuses a root that it was told of.
+type rootAgainRefused struct{ db.NodeDB }
+
+func (d *rootAgainRefused) AddMultipartRoot(ctx context.Context, root node.Root, chunks uint64, tag []byte) error {
+	m, err := d.Multipart(ctx)
+	if err != nil {
+		return err
+	}
+	if m != nil {
+		for _, r := range m.Roots {
+			if r.Root == root {
+				return db.ErrMultipartInProgress
+			}
+		}
+	}
+	return d.NodeDB.AddMultipartRoot(ctx, root, chunks, tag)
+}

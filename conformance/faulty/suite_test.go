@@ -1,0 +1,358 @@
+//go:build unix
+
+package faulty_test
+
+import (
+	"context"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ckpt-project/ckpt/backends/bbolt"
+	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/conformance"
+	"github.com/ckpt-project/ckpt/conformance/faulty"
+	"github.com/ckpt-project/ckpt/framework/common/errors"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+)
+
+// failsOn says for each case of the suite on which defects it has to fail. A case that fails on none says
+// nothing, and a new one comes with a defect.
+var failsOn = []struct {
+	name    string
+	defects []string
+}{
+	{"read-write/whole-tree", []string{"walk-unordered", "walk-skips", "walk-repeats", "rotten-record", "lost-write"}},
+	{"read-write/root-address", []string{"root-address-wrong"}},
+	{"read-write/single-nodes", []string{"node-by-position", "stale-read", "errors-flat", "panics"}},
+	{"read-write/paths", []string{"path-short", "path-past-labels"}},
+	{"read-write/paths-from-within", []string{"path-from-root"}},
+	{"read-write/paths-end-at-labels", []string{"path-past-labels"}},
+	{"read-write/runs", []string{"runs-ascend"}},
+	{"read-write/large-records", []string{"large-refused"}},
+	{"read-write/malformed-entries", []string{"entries-unchecked", "root-without-node"}},
+	{"read-write/limits", []string{"limits-forgotten"}},
+	{"read-write/removed-entries", []string{"removals-forgotten", "removals-by-position", "removals-unchecked", "prune-too-much"}},
+	{"read-write/arguments-not-kept", []string{"arguments-kept", "log-arguments-kept"}},
+	{"read-write/results-stay", []string{"memory-reused", "path-memory-reused"}},
+	{"read-write/readers-beside-writer", []string{"walk-mixes", "pins-ignored", "path-panics"}},
+	{"read-write/context-done", []string{"context-ignored", "context-error-lost", "chunk-context-ignored", "walk-uninterrupted"}},
+	{"read-write/after-close", []string{"closed-unnoticed", "closed-answers", "closes-twice", "chunk-outlives-close"}},
+	{"read-write/other-namespace", []string{"namespace-ignored", "errors-flat"}},
+	{"read-write/database-of-other-namespace", []string{"namespace-cleared"}},
+
+	{"versions/empty-root", []string{"empty-root-unknown"}},
+	{"versions/unknown-root", []string{"unknown-root-empty", "unknown-root-ignored"}},
+	{"versions/gap", []string{"gap-filled", "prune-into-gap"}},
+	{"versions/one-root-a-type", []string{"roots-unsorted", "finalize-last"}},
+	{"versions/io-roots-stand-alone", []string{"io-from-io"}},
+	{"versions/batch-beginnings", []string{"batch-from-anything", "address-shared"}},
+	{"versions/batch-versions", []string{"next-version-only"}},
+	{"versions/invisible-before-commit", []string{"seen-before-commit"}},
+	{"versions/same-root-again", []string{"same-root-refused", "same-root-moves"}},
+	{"versions/roots-must-follow", []string{"any-root-committed", "root-without-node"}},
+	{"versions/committed-and-reopened", []string{"candidates-lost"}},
+	{"versions/abort", []string{"abort-commits"}},
+	{"versions/batch-left-behind", []string{"close-commits"}},
+	{"versions/finalize", []string{"finalize-one", "hangs", "deaf", "slow"}},
+	{"versions/not-finalizable", []string{"finalize-says-yes", "finalize-known", "finalize-last"}},
+	{"versions/parent-not-finalized", []string{"parent-unchecked"}},
+	{"versions/other-candidates-go", []string{"losers-stay", "losers-descendants-stay"}},
+	{"versions/committed-and-restored", []string{"restore-drops-candidates"}},
+	{"versions/finalize-again", []string{"finalize-again-refused", "finalize-again-anything"}},
+
+	{"walk/from-a-position", []string{"walk-begins-late", "walk-begins-early"}},
+	{"walk/left-early", []string{"walk-keeps-reader"}},
+	{"walk/deep-tree", []string{"long-positions-refused"}},
+	{"walk/close-during-walk", []string{"close-waits", "walk-ends-quietly"}},
+	{"walk/pruned-meanwhile", []string{"pruned-root-ignored"}},
+
+	{"write-logs/read", []string{"log-unsorted", "log-short", "log-empty-is-gone"}},
+	{"write-logs/discarded", []string{"log-kept"}},
+	{"write-logs/not-given", []string{"log-invented"}},
+
+	{"prune/versions", []string{"prune-too-much", "removals-at-once", "compact-loses"}},
+	{"prune/refused", []string{"prune-below", "prune-latest", "prune-during-restore"}},
+	{"prune/before", []string{"prune-one-by-one", "prune-miscounted", "pins-ignored"}},
+	{"prune/pruned-version", []string{"pruned-not-found", "prune-too-little"}},
+	{"prune/garbage", []string{"garbage-stays", "garbage-anew", "removals-forgotten"}},
+	{"prune/pins", []string{"pins-ignored", "pins-by-version", "pins-counted", "pins-unnamed"}},
+	{"prune/not-pinnable", []string{"pins-anything"}},
+	{"prune/pins-not-stored", []string{"pins-stored"}},
+
+	{"multipart/start", []string{"insert-replaced", "start-again-refused", "insert-lost"}},
+	{"multipart/roots", []string{"tag-cut", "root-retold", "root-again-refused"}},
+	{"multipart/any-order", []string{"chunks-in-order", "chunk-once"}},
+	{"multipart/at-once", []string{"one-chunk-at-a-time"}},
+	{"multipart/malformed-chunks", []string{"chunk-unchecked", "chunk-of-any-root"}},
+	{"multipart/marks", []string{"mark-forgotten", "mark-before-nodes"}},
+	{"multipart/marks-survive", []string{"marks-lost", "insert-lost"}},
+	{"multipart/incomplete", []string{"complete-unchecked", "complete-by-marks"}},
+	{"multipart/overlap", []string{"overlap-unseen"}},
+	{"multipart/invisible-before-finalize", []string{"seen-before-finalize", "insert-hidden"}},
+	{"multipart/two-roots", []string{"finalize-complete"}},
+	{"multipart/versions-on-top", []string{"restored-elsewhere", "prune-into-gap"}},
+	{"multipart/abort-root", []string{"abort-root-all", "abort-root-keeps-marks", "chunk-late"}},
+	{"multipart/abort", []string{"abort-forgets-writers", "abort-keeps-insert"}},
+
+	{"upkeep/size-compact-sync", []string{"size-unknown", "compact-loses"}},
+	{"upkeep/close-and-open", []string{"earlier-forgotten", "lock-kept"}},
+	{"upkeep/check", []string{"check-blind", "check-alarms", "check-alarms-restore", "removals-forgotten"}},
+
+	{"read-only/open", []string{"read-only-writes", "read-only-touches", "candidates-lost"}},
+
+	{"creator/not-there", []string{"errors-flat"}},
+	{"restorer/in-order", []string{"seen-before-finalize", "chunks-in-order"}},
+	{"restorer/abort", []string{"abort-keeps-insert"}},
+	{"restorer/bad-proofs", []string{"complete-unchecked", "complete-by-marks", "overlap-unseen"}},
+	{"restorer/second-root-after-failure", []string{"abort-root-all", "finalize-one"}},
+	{"restorer/other-version", []string{"insert-hidden"}},
+
+	{"format/vectors", []string{"walk-skips"}},
+
+	{"crash/after-commit", []string{"commit-unsafe"}},
+	{"crash/after-chunks", []string{"insert-unsafe", "insert-torn"}},
+	{"crash/during-restore", []string{"insert-unsafe", "insert-torn"}},
+}
+
+// notYet are cases for which there is no defect, each with the reason.
+var notYet = map[string]string{}
+
+func init() {
+	// These cases are made at the same time as this test. Each gets a row above when they are here.
+	for _, name := range []string{
+		"creator/checkpoint-not-there", "creator/chunk-not-there", "creator/not-to-be-made",
+		"creator/same-again", "creator/delete", "creator/list", "creator/empty-root",
+		"creator/version-kept", "creator/broken-off", "creator/process-killed",
+		"restorer/none-in-progress", "restorer/already-in-progress", "restorer/chunk-not-there",
+		"restorer/chunk-again", "restorer/chunk-corrupted", "restorer/bad-proof", "restorer/limits",
+		"restorer/bad-metadata", "restorer/version-not-above", "restorer/empty-root",
+		"restorer/any-order", "restorer/at-once", "restorer/same-chunk-at-once",
+		"restorer/abort-in-flight", "restorer/taken-up",
+		"crash/histories-1", "crash/histories-2", "crash/histories-3", "crash/histories-4",
+		"corruption/flipped-bytes", "corruption/flipped-values", "corruption/truncated-files",
+		"corruption/missing-file",
+		"wire/records-around-frames", "wire/largest-value", "wire/long-write-log", "wire/long-path",
+		"wire/huge-tags", "wire/cancelled-walk", "wire/cancelled-batch", "wire/cancelled-chunk",
+		"wire/cancelled-upkeep", "wire/cancelled-open", "wire/stopped-process", "wire/two-processes",
+		"wire/killed-holder", "wire/two-databases", "wire/closed-handle", "wire/made-up-handle",
+		"wire/malformed-messages", "wire/slow-close", "wire/error-identity", "wire/killed-process",
+		"leaks/after-close", "leaks/after-kill", "leaks/open-and-close", "leaks/walks", "leaks/batches",
+		"leaks/pins",
+	} {
+		notYet[name] = "the case came after this test"
+	}
+}
+
+// timeouts are how long a case has with defects that take their time. All others fail at once.
+var timeouts = map[string]time.Duration{
+	"hangs":       time.Second,
+	"deaf":        time.Second, // and is given up after a while
+	"slow":        time.Second,
+	"close-waits": 2 * time.Second,
+}
+
+// inTime is what all others have: more than they ever need.
+const inTime = 2 * time.Minute
+
+// TestEachCaseFails shows of each case that there is a way to fail it, by what it claims to look at.
+func TestEachCaseFails(t *testing.T) {
+	t.Parallel()
+	for _, row := range failsOn {
+		for _, name := range row.defects {
+			t.Run(row.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c, d := theCase(t, row.name), theDefect(t, name)
+				r := prove(t, c, d)
+				if r.Verdict != conformance.Fail {
+					t.Fatalf("%s: verdict %s %s on a database in which this is wrong: %s", c.Name, r.Verdict, r.Reason, d.Wrong)
+				}
+				_, hangs := timeouts[name]
+				if late := strings.Contains(strings.Join(r.Log, "\n"), "did not end within"); late != hangs {
+					t.Errorf("that its time was up: %t, want %t; %q", late, hangs, r.Log)
+				}
+				t.Logf("%s\nsays: %s", d.Wrong, r.Reason)
+			})
+		}
+	}
+}
+
+// TestEachCaseHasADefect holds the table to the suite's: no case and no defect is left out.
+func TestEachCaseHasADefect(t *testing.T) {
+	t.Parallel()
+	used := map[string]bool{}
+	rows := map[string]bool{}
+	for _, row := range failsOn {
+		if rows[row.name] || len(row.defects) == 0 {
+			t.Errorf("%s has two rows, or one without a defect", row.name)
+		}
+		rows[row.name] = true
+		theCase(t, row.name)
+		for _, name := range row.defects {
+			theDefect(t, name)
+			used[name] = true
+		}
+	}
+	for _, c := range conformance.Cases() {
+		if _, later := notYet[c.Name]; rows[c.Name] == later {
+			t.Errorf("%s has a row (%t) and is said to have none yet (%t)", c.Name, rows[c.Name], later)
+		}
+	}
+	names := map[string]bool{}
+	for _, d := range faulty.Defects() {
+		if names[d.Name] || d.Name == "" || d.Wrong == "" || len(d.Clauses) == 0 && d.Name != "slow" {
+			t.Errorf("defect %q: a second one, or it does not say what is wrong and by which clause", d.Name)
+		}
+		names[d.Name] = true
+		if !used[d.Name] {
+			t.Errorf("no case fails on %q: %s", d.Name, d.Wrong)
+		}
+	}
+	t.Logf("%d cases, %d defects", len(rows), len(names))
+}
+
+// TestSoundPasses shows that it is the defects that cases fail on, and not how databases are wrapped.
+func TestSoundPasses(t *testing.T) {
+	t.Parallel()
+	for name, h := range map[string]struct {
+		conformance.Harness
+		profile conformance.Profile
+		levels  []conformance.Level // nil means those of the profile
+	}{
+		"memory": {Harness: conformance.Harness{Open: faulty.New(memory.New()).New}},
+		"bbolt": {
+			conformance.Harness{Open: faulty.New(bbolt.New()).New},
+			conformance.ProfileDurable,
+			[]conformance.Level{conformance.Durable},
+		},
+		"bbolt's process": {
+			program(t, "").Harness(), conformance.ProfileDurable,
+			[]conformance.Level{conformance.Durable, conformance.Process},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h.Settings = faulty.Settings("")
+			var cases []conformance.Case
+			for _, c := range conformance.Cases() {
+				if h.levels == nil && c.Level != conformance.Durable || slices.Contains(h.levels, c.Level) {
+					cases = append(cases, c)
+				}
+			}
+			report, err := conformance.Prove(t.Context(), h.Harness, conformance.Options{Profile: h.profile, Cases: cases, Dir: t.TempDir()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			passed := 0
+			for _, r := range report.Cases {
+				switch {
+				case r.Verdict == conformance.Pass:
+					passed++
+				case r.Verdict != conformance.NotSupported || r.Required && h.levels == nil:
+					t.Errorf("%s: %s: %s", r.Name, r.Verdict, r.Reason)
+				}
+			}
+			if passed == 0 {
+				t.Error("nothing was tried")
+			}
+			t.Logf("%d cases pass", passed)
+		})
+	}
+}
+
+// TestProgramsThatDoNotServe shows that what is no plugin is found out, soon and in words.
+func TestProgramsThatDoNotServe(t *testing.T) {
+	t.Parallel()
+	for _, d := range faulty.ProgramDefects() {
+		t.Run(d.Name, func(t *testing.T) {
+			t.Parallel()
+			p := program(t, d.Name)
+			p.StartTimeout = 2 * time.Second
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			report, err := conformance.Prove(ctx, p.Harness(), conformance.Options{Dir: t.TempDir()})
+			if ctx.Err() != nil {
+				t.Errorf("that took a minute")
+			}
+			switch {
+			case err != nil:
+				t.Log(err)
+			case report.Verdict == conformance.Pass || report.Reason == "":
+				t.Errorf("%s: verdict %s, %q", d.Wrong, report.Verdict, report.Reason)
+			default:
+				t.Log(report.Reason)
+			}
+		})
+	}
+}
+
+func TestSettings(t *testing.T) {
+	t.Parallel()
+	for _, bad := range []string{`{"defect":"none of these"}`, `{"defects":"walk-skips"}`, `{`, `{"backend":{"size":1}}`} {
+		if _, err := faulty.New(memory.New()).New(t.Context(), &db.Config{Settings: []byte(bad)}); !errors.Is(err, db.ErrBadSettings) {
+			t.Errorf("%s: %v, want %v", bad, err, db.ErrBadSettings)
+		}
+	}
+}
+
+// prove tries a case on a database with a defect: in memory where that is enough.
+func prove(t *testing.T, c conformance.Case, d faulty.Defect) conformance.Result {
+	t.Helper()
+	h := conformance.Harness{Open: faulty.New(memory.New()).New}
+	opts := conformance.Options{Cases: []conformance.Case{c}, Dir: t.TempDir(), Timeout: inTime}
+	switch {
+	case d.Killed || c.Level == conformance.Process:
+		h, opts.Profile = program(t, "").Harness(), conformance.ProfileDurable
+	case d.Stored || c.Level == conformance.Durable:
+		h.Open, opts.Profile = faulty.New(bbolt.New()).New, conformance.ProfileDurable
+	}
+	h.Settings = faulty.Settings(d.Name)
+	if timeout, ok := timeouts[d.Name]; ok {
+		opts.Timeout = timeout
+	}
+	report, err := conformance.Prove(t.Context(), h, opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return report.Cases[0]
+}
+
+// program is the test binary as a plugin's program, which has a defect itself or none.
+func program(t *testing.T, defect string) conformance.Program {
+	t.Helper()
+	runDir, err := os.MkdirTemp("", "ckpt-f") // a short name: sockets go there
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if left, _ := os.ReadDir(runDir); len(left) != 0 {
+			t.Errorf("left behind: %v", left)
+		}
+		os.RemoveAll(runDir)
+	})
+	// The race detector is not to hold each process for a second at its end.
+	env := []string{faulty.ProgramVariable + "=" + defect, "GORACE=atexit_sleep_ms=0"}
+	return conformance.Program{Path: os.Args[0], Env: env, RunDir: runDir}
+}
+
+func theCase(t *testing.T, name string) conformance.Case {
+	t.Helper()
+	cases := conformance.Select(regexp.MustCompile("^" + regexp.QuoteMeta(name) + "$"))
+	if len(cases) != 1 {
+		t.Fatalf("%d cases are named %q", len(cases), name)
+	}
+	return cases[0]
+}
+
+func theDefect(t *testing.T, name string) faulty.Defect {
+	t.Helper()
+	all := faulty.Defects()
+	i := slices.IndexFunc(all, func(d faulty.Defect) bool { return d.Name == name })
+	if i < 0 {
+		t.Fatalf("there is no defect %q", name)
+	}
+	return all[i]
+}
