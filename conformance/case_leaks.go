@@ -83,7 +83,7 @@ func nothingLeftAfterClose(e *env) {
 	e.nothingLeftOf(pid, runDir, e.cfg.Dir)
 
 	e.cfg.Settings = []byte(`{"no such setting": true}`) // nor of one that could not be opened
-	_, err := e.h.Open(e.ctx, &e.cfg)
+	err := e.tryOpen(&e.cfg)
 	e.is("a database with bad settings", err, db.ErrBadSettings)
 	e.nothingLeftOf(pid, runDir, e.cfg.Dir)
 }

@@ -165,16 +165,16 @@ func twoReaders(e *env) {
 // readingNothing opens for reading what is not there.
 func readingNothing(e *env) {
 	e.cfg.ReadOnly = true
-	_, err := e.h.Open(e.ctx, &e.cfg)
+	err := e.tryOpen(&e.cfg)
 	e.refused("opening for reading a directory that is not there", err)
 	if _, err := os.Lstat(e.cfg.Dir); !os.IsNotExist(err) {
 		e.Errorf("opening for reading has made the directory: %v", err)
 	}
 	e.check(os.Mkdir(e.cfg.Dir, 0o700))
-	_, err = e.h.Open(e.ctx, &e.cfg)
+	err = e.tryOpen(&e.cfg)
 	e.refused("opening for reading an empty directory", err)
 	e.check(os.WriteFile(filepath.Join(e.cfg.Dir, "something"), []byte("else"), 0o600))
-	_, err = e.h.Open(e.ctx, &e.cfg)
+	err = e.tryOpen(&e.cfg)
 	e.refused("opening for reading a directory of something else", err)
 	e.check(os.Remove(filepath.Join(e.cfg.Dir, "something")))
 	if names, err := os.ReadDir(e.cfg.Dir); err != nil || len(names) > 0 {

@@ -30,7 +30,7 @@ func twoProcesses(e *env) {
 	holder := fmt.Sprint(processOf(ndb).PID())
 	for _, readOnly := range []bool{false, true} {
 		e.cfg.ReadOnly = readOnly
-		_, err := e.h.Open(e.ctx, &e.cfg)
+		err := e.tryOpen(&e.cfg)
 		e.is(fmt.Sprintf("opened in another process (for reading only: %t)", readOnly), err, db.ErrLocked)
 		if err != nil && !strings.Contains(err.Error(), holder) {
 			e.Errorf("the error does not name the holder, process %s: %v", holder, err)
@@ -288,12 +288,12 @@ func errorIdentities(e *env) {
 
 	bad := e.elsewhere()
 	bad.Settings = []byte(`{"no such setting": true}`)
-	_, err := e.h.Open(e.ctx, &bad)
+	err := e.tryOpen(&bad)
 	all = append(all, provoked{db.ErrBadSettings, err})
 	if durable {
 		locked := e.cfg
 		locked.LockWait = time.Millisecond
-		_, err := e.h.Open(e.ctx, &locked)
+		err := e.tryOpen(&locked)
 		all = append(all, provoked{db.ErrLocked, err})
 	}
 	e.check(ndb.Close(e.ctx))

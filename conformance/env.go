@@ -64,6 +64,16 @@ func (e *env) openKept(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
 	return ndb, err
 }
 
+// tryOpen opens a database that should be refused, and closes it where it is not, so that nothing is left.
+func (e *env) tryOpen(cfg *db.Config) error {
+	e.Helper()
+	ndb, err := e.h.Open(e.ctx, cfg)
+	if err == nil {
+		e.check(ndb.Close(e.ctx))
+	}
+	return err
+}
+
 // reopen closes the database and opens it again.
 func (e *env) reopen(ndb db.NodeDB) db.NodeDB {
 	e.Helper()

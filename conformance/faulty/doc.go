@@ -16,5 +16,6 @@
 //	versions.go   of finalizing, pins and pruning
 //	multipart.go  of multipart inserts
 //	reopening.go  of what is stored: they show when a database is opened again, or its process was killed
+//	leaks.go      of what is not given back
 //	process.go    of programs, where the database itself is sound
 package faulty

@@ -199,3 +199,31 @@ type told struct {
 }
 
 func (d *told) Info() db.Info { return d.info }
+
+// shared is what all faulty databases that are opened in a process have in common.
+var shared struct {
+	mu   sync.Mutex
+	pins []db.PinInfo
+}
+
+// pinsShared has the pins of all databases of its process in one list.
+type pinsShared struct{ db.NodeDB }
+
+func (d *pinsShared) Pin(ctx context.Context, version uint64, owner string) (db.Pin, error) {
+	pin, err := d.NodeDB.Pin(ctx, version, owner)
+	if err == nil {
+		shared.mu.Lock()
+		defer shared.mu.Unlock()
+		shared.pins = append(shared.pins, db.PinInfo{Version: version, Owner: owner, Since: time.Now()})
+	}
+	return pin, err
+}
+
+func (d *pinsShared) Pins(ctx context.Context) ([]db.PinInfo, error) {
+	if _, err := d.NodeDB.Pins(ctx); err != nil {
+		return nil, err
+	}
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return append([]db.PinInfo(nil), shared.pins...), nil
+}

@@ -494,3 +494,38 @@ func (d *rootAgainRefused) AddMultipartRoot(ctx context.Context, root node.Root,
 	}
 	return d.NodeDB.AddMultipartRoot(ctx, root, chunks, tag)
 }
+
+// insertAnywhere opens an insert of a version that is not above the latest, or says so.
+type insertAnywhere struct{ db.NodeDB }
+
+func (d *insertAnywhere) StartMultipart(ctx context.Context, version uint64) error {
+	if err := d.NodeDB.StartMultipart(ctx, version); !errors.Is(err, db.ErrInvalidMultipartVersion) {
+		return err
+	}
+	return nil
+}
+
+// sameChunkRefused refuses a chunk that another writer has begun.
+type sameChunkRefused struct {
+	db.NodeDB
+	mu   sync.Mutex
+	busy map[uint64]bool
+}
+
+func (d *sameChunkRefused) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy[index] {
+		return nil, fmt.Errorf("chunk %d is being written", index)
+	}
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err != nil {
+		return nil, err
+	}
+	d.busy[index] = true
+	return &writing{ChunkWriter: w, ended: func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		delete(d.busy, index)
+	}}, nil
+}

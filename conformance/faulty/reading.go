@@ -519,3 +519,17 @@ func (d *walkUninterrupted) Walk(ctx context.Context, root node.Root, from node.
 	}
 	return d.NodeDB.Walk(context.WithoutCancel(ctx), root, from)
 }
+
+// damageSkipped goes on behind what is damaged, as if it were not there.
+func damageSkipped(_ node.Root, _ node.Position, sound walk) walk {
+	return func(yield func(db.Entry, error) bool) {
+		for e, err := range sound {
+			if errors.Is(err, db.ErrCorrupted) {
+				return
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
+}

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -86,6 +88,11 @@ func loseCandidates(ctx context.Context, ndb db.NodeDB) (db.NodeDB, error) {
 func (d *candidatesLost) HasRoot(ctx context.Context, root node.Root) (bool, error) {
 	has, err := d.NodeDB.HasRoot(ctx, root)
 	return has && !d.lost.has(root), err
+}
+
+func (d *candidatesLost) GetRootsForVersion(ctx context.Context, version uint64) ([]node.Root, error) {
+	all, err := d.NodeDB.GetRootsForVersion(ctx, version)
+	return slices.DeleteFunc(all, d.lost.has), err
 }
 
 // loseMarks finds an open insert, and none of its marks.
@@ -263,4 +270,86 @@ func lockKept(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB,
 		return nil, err
 	}
 	return ndb, os.WriteFile(lock, nil, 0o600)
+}
+
+// damageWiped begins anew where it can't open what is there.
+func damageWiped(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := sound.New(ctx, cfg)
+	if err == nil || ctx.Err() != nil || errors.Is(err, db.ErrLocked) {
+		return ndb, err
+	}
+	if err := os.RemoveAll(cfg.Dir); err != nil {
+		return nil, err
+	}
+	return sound.New(ctx, cfg)
+}
+
+// readOnlyMakes makes the database that it is to read.
+func readOnlyMakes(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	if cfg.ReadOnly {
+		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return sound.New(ctx, cfg)
+}
+
+// lockStale finds a lock, and does not look whether who took it lives.
+func lockStale(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	lock := cfg.Dir + ".lock"
+	if _, err := os.Stat(lock); err == nil {
+		return nil, db.ErrLocked
+	}
+	ndb, err := sound.New(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.WriteFile(lock, nil, 0o600); err != nil {
+		return nil, errors.Join(err, ndb.Close(ctx))
+	}
+	return &every{ndb: ndb, leave: func(method string, err error) error {
+		if method == "Close" && err == nil {
+			err = os.Remove(lock)
+		}
+		return err
+	}}, nil
+}
+
+// lockMissing lets everybody in: here each into a directory of its own, so that nothing breaks.
+func lockMissing(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := sound.New(ctx, cfg)
+	if !errors.Is(err, db.ErrLocked) {
+		return ndb, err
+	}
+	below := *cfg
+	below.Dir, below.ReadOnly = cfg.Dir+".other", false
+	return sound.New(ctx, &below)
+}
+
+// lockUnnamed does not say who has the lock.
+func lockUnnamed(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := sound.New(ctx, cfg)
+	if errors.Is(err, db.ErrLocked) {
+		err = db.ErrLocked
+	}
+	return ndb, err
+}
+
+// openUninterrupted goes on to open when nobody waits for it any more, and holds the lock.
+func openUninterrupted(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := sound.New(context.WithoutCancel(ctx), cfg)
+	time.Sleep(100 * time.Millisecond) // as if there were much to read
+	if err == nil && ctx.Err() != nil {
+		return nil, ctx.Err() // and nobody closes it
+	}
+	return ndb, err
+}
+
+// closeUnsafe does not make safe what was committed last.
+func closeUnsafe(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := sound.New(ctx, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return loseCandidates(ctx, ndb)
 }

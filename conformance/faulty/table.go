@@ -728,4 +728,92 @@ var defects = []Defect{
 		Wrong: "After the process was killed chunks have marks whose nodes are not there.",
 		open:  killed(tearInsert),
 	},
+
+	// Damage, locks and leaks.
+
+	{
+		Name: "damage-wiped", Clauses: clauses("DB7"), Stored: true,
+		Wrong: "A database that can't be opened is replaced by a new one.",
+		open:  damageWiped,
+	},
+	{
+		Name: "damage-skipped", Clauses: clauses("DB7"), Stored: true,
+		Wrong: "A walk ends at what is damaged as if it were through.",
+		spoil: walked(damageSkipped),
+	},
+	{
+		Name: "read-only-makes", Clauses: clauses("DB5"), Stored: true,
+		Wrong: "Opening for reading makes the directory.",
+		open:  readOnlyMakes,
+	},
+	{
+		Name: "lock-stale", Clauses: clauses("DB3", "DB71"), Stored: true, Killed: true,
+		Wrong: "A lock outlives the process that had it.",
+		open:  lockStale,
+	},
+	{
+		Name: "lock-missing", Clauses: clauses("DB3"), Stored: true,
+		Wrong: "A second process gets a database that another has.",
+		open:  lockMissing,
+	},
+	{
+		Name: "lock-unnamed", Clauses: clauses("DB3"), Stored: true,
+		Wrong: "Who has the lock is not said.",
+		open:  lockUnnamed,
+	},
+	{
+		Name: "open-uninterrupted", Clauses: clauses("DB2"), Stored: true,
+		Wrong: "Opening goes on when nobody waits for it, and keeps the lock.",
+		open:  openUninterrupted,
+	},
+	{
+		Name: "close-unsafe", Clauses: clauses("DB71"), Stored: true,
+		Wrong: "Close does not make safe what was committed last.",
+		open:  closeUnsafe,
+	},
+	{
+		Name: "pins-shared", Clauses: clauses("DB50"),
+		Wrong: "All databases of a process have their pins in one list.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &pinsShared{ndb} },
+	},
+	{
+		Name: "pins-kept", Clauses: clauses("DB50"),
+		Wrong: "Releasing a pin does nothing.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &pinsKept{ndb} },
+	},
+	{
+		Name: "insert-anywhere", Clauses: clauses("DB60"),
+		Wrong: "An insert of a version that is not above the latest is no error.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &insertAnywhere{ndb} },
+	},
+	{
+		Name: "same-chunk-refused", Clauses: clauses("DB62"),
+		Wrong: "A chunk that another writer has begun is refused.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &sameChunkRefused{NodeDB: ndb, busy: make(map[uint64]bool)} },
+	},
+	{
+		Name: "leaks-file", Clauses: clauses("DB71"), Stored: true,
+		Wrong: "Each open database leaves a file open.",
+		open:  leaksFile,
+	},
+	{
+		Name: "leaks-process", Clauses: clauses("DB71"), Stored: true,
+		Wrong: "A database leaves a process behind.",
+		open:  leaksProcess,
+	},
+	{
+		Name: "leaks-walks", Clauses: clauses("DB23"),
+		Wrong: "A walk that is left early leaves a file open.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &leaks{NodeDB: ndb, walk: true} },
+	},
+	{
+		Name: "leaks-batches", Clauses: clauses("DB35"),
+		Wrong: "A batch that is aborted leaves a file open.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &leaks{NodeDB: ndb, batch: true} },
+	},
+	{
+		Name: "leaks-pins", Clauses: clauses("DB50"),
+		Wrong: "A pin leaves a file open.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &leaks{NodeDB: ndb, pin: true} },
+	},
 }

@@ -558,3 +558,15 @@ func (d *checkAlarmsRestore) Check(ctx context.Context, opts db.CheckOptions) (*
 	}
 	return report, err
 }
+
+// pinsKept never releases a pin.
+type pinsKept struct{ db.NodeDB }
+
+type keptPin struct{ db.Pin }
+
+func (d *pinsKept) Pin(ctx context.Context, version uint64, owner string) (db.Pin, error) {
+	pin, err := d.NodeDB.Pin(ctx, version, owner)
+	return &keptPin{pin}, err
+}
+
+func (p *keptPin) Release(ctx context.Context) error { return ctx.Err() }
