@@ -68,14 +68,27 @@ const (
 	ProfileCore Profile = "core"
 	// ProfileDurable is ProfileCore and the durable cases.
 	ProfileDurable Profile = "durable"
+	// ProfileCrash is the crash cases alone, with many more kills.
+	ProfileCrash Profile = "crash"
 )
 
 // Profiles are all profiles, the default first.
-var Profiles = []Profile{ProfileCore, ProfileDurable}
+var Profiles = []Profile{ProfileCore, ProfileDurable, ProfileCrash}
 
-// requires says whether a backend that declares some capabilities has to pass the cases of a level.
-func (p Profile) requires(l Level, declared map[Level]bool) bool {
-	switch l {
+// kills is how often the crash histories kill where nothing else is said.
+func (p Profile) kills() int {
+	if p == ProfileCrash {
+		return CrashProfileKills
+	}
+	return DefaultKills
+}
+
+// requires says whether a backend that declares some capabilities has to pass a case.
+func (p Profile) requires(c *Case, declared map[Level]bool) bool {
+	if p == ProfileCrash {
+		return c.Area() == crashArea
+	}
+	switch c.Level {
 	case Core, Process:
 		return true
 	case Durable:
@@ -83,9 +96,20 @@ func (p Profile) requires(l Level, declared map[Level]bool) bool {
 	case Integrity: // what is in memory alone nobody can damage
 		return declared[Integrity] && declared[Durable]
 	default:
-		return declared[l]
+		return declared[c.Level]
 	}
 }
+
+// tries says whether a case is tried where no others are chosen: those that are required, and those of
+// capabilities that are not declared, which may work all the same.
+func (p Profile) tries(c *Case, declared map[Level]bool) bool {
+	return p.requires(c, declared) || p != ProfileCrash && isCapability(c.Level) && !declared[c.Level]
+}
+
+func isCapability(l Level) bool { return l != Core && l != Process }
+
+// crashArea is the area of the cases that kill processes.
+const crashArea = "crash"
 
 // Select returns the cases whose names match, all for nil.
 func Select(name *regexp.Regexp) []Case {

@@ -41,10 +41,19 @@ func (e *env) nothingLeftOf(pid int, runDir, dir string) {
 	}
 }
 
+// shortTempDir is a directory for temporary files whose path leaves room for that of a socket.
+func shortTempDir() string {
+	dir := os.TempDir()
+	if info, err := os.Stat("/tmp"); len(dir) > len("/tmp") && err == nil && info.IsDir() {
+		return "/tmp"
+	}
+	return dir
+}
+
 // inRunDir is an environment whose processes have a directory for their sockets that nobody else uses.
 func (e *env) inRunDir() (*env, string) {
 	e.Helper()
-	dir, err := os.MkdirTemp("", "ckpt-c") // short, as sockets' paths have to be
+	dir, err := os.MkdirTemp(shortTempDir(), "ckpt-c")
 	if err != nil {
 		e.broken("no directory: %v", err)
 	}

@@ -133,7 +133,10 @@ func pathsThatLabelsEnd(e *env) {
 		c[fmt.Sprintf("other %02d", i)] = strings.Repeat("v", 600)
 	}
 	t := e.version(ndb, empty(stateType, 0), 1, c)
-	for _, key := range t.content.Keys() {
+	for i, key := range t.content.Keys() {
+		if i%4 != 0 { // each bit of a key is a path
+			continue
+		}
 		for at := range len(key) * 8 {
 			k := node.Key(bytes.Clone([]byte(key)))
 			k.SetBit(node.Depth(at), !k.GetBit(node.Depth(at)))

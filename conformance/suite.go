@@ -20,7 +20,8 @@ import (
 type Options struct {
 	// Profile is what has to be passed; "" means ProfileCore.
 	Profile Profile
-	// Cases are those that are tried; nil means all.
+	// Cases are those that are tried; nil means those of the profile, and those of capabilities that the
+	// backend does not declare.
 	Cases []Case
 	// Dir is where databases are made, each case's in a directory that is removed afterwards; "" means the
 	// system's for temporary files.
@@ -31,8 +32,11 @@ type Options struct {
 	// up, and its processes are killed.
 	Timeout time.Duration
 	// Kills is how often the crash histories kill a process at least, all of them together; 0 means
-	// DefaultKills. With more they may take longer than Timeout, in proportion.
+	// DefaultKills, and CrashProfileKills for ProfileCrash. With more they may take longer than Timeout, in
+	// proportion.
 	Kills int
+	// Chosen is told how many cases will be tried, and may be nil.
+	Chosen func(n int)
 	// Began and Ended are told of each case, one call at a time, and may be nil.
 	Began func(c *Case)
 	Ended func(r *Result)
@@ -53,8 +57,12 @@ const (
 	beginTimeout = 20 * time.Second
 )
 
-// DefaultKills is how often the crash histories kill a process where nothing else is said.
-const DefaultKills = 48
+// DefaultKills is how often the crash histories kill a process where nothing else is said, and
+// CrashProfileKills in profile crash.
+const (
+	DefaultKills      = 48
+	CrashProfileKills = 300
+)
 
 // Prove runs cases against a harness's databases, and reports. How the backend did is in the report alone.
 // Its error says that no case was tried because no database could be opened, which the report has as its
@@ -107,9 +115,6 @@ func newSuite(h Harness, opts Options) *suite {
 	if opts.Profile == "" {
 		opts.Profile = ProfileCore
 	}
-	if opts.Cases == nil {
-		opts.Cases = Cases()
-	}
 	if opts.Parallel <= 0 {
 		opts.Parallel = 2 * runtime.GOMAXPROCS(0)
 	}
@@ -117,7 +122,7 @@ func newSuite(h Harness, opts Options) *suite {
 		opts.Timeout = DefaultTimeout
 	}
 	if opts.Kills <= 0 {
-		opts.Kills = DefaultKills
+		opts.Kills = opts.Profile.kills()
 	}
 	return &suite{h: h, opts: opts, declared: make(map[Level]bool), report: &Report{
 		Suite: Version, Platform: runtime.GOOS + "/" + runtime.GOARCH, Profile: opts.Profile,
@@ -189,10 +194,25 @@ func (s *suite) look(ctx context.Context) error {
 			s.report.Capabilities = append(s.report.Capabilities, c.level)
 		}
 	}
+	s.choose()
 	if s.opts.Profile == ProfileCore && s.declared[Durable] {
 		s.report.Remarks = append(s.report.Remarks, "the backend declares that it is durable: profile durable proves it")
 	}
 	return nil
+}
+
+// choose chooses the cases, where nobody has.
+func (s *suite) choose() {
+	if s.opts.Cases == nil {
+		for _, c := range Cases() {
+			if s.opts.Profile.tries(&c, s.declared) {
+				s.opts.Cases = append(s.opts.Cases, c)
+			}
+		}
+	}
+	if s.opts.Chosen != nil {
+		s.opts.Chosen(len(s.opts.Cases))
+	}
 }
 
 // runAll runs the cases, some at once.
@@ -230,7 +250,7 @@ func (s *suite) runAll(ctx context.Context) error {
 func (s *suite) run(ctx context.Context, c *Case) Result {
 	r := Result{
 		Name: c.Name, Area: c.Area(), Level: c.Level, Clauses: c.Clauses, Explanation: c.Explanation,
-		Required: s.opts.Profile.requires(c.Level, s.declared), Alone: c.Name,
+		Required: s.opts.Profile.requires(c, s.declared), Alone: c.Name,
 	}
 	if s.opts.Alone != nil {
 		r.Alone = s.opts.Alone(c)
@@ -245,6 +265,9 @@ func (s *suite) run(ctx context.Context, c *Case) Result {
 	t.run()
 	r.Seconds = seconds(time.Since(began))
 	r.Verdict, r.Reason, r.Log = t.result()
+	if r.Verdict == Fail && !r.Required && isCapability(c.Level) && !s.declared[c.Level] { // nobody said that it works
+		r.Verdict, r.Reason = NotSupported, fmt.Sprintf("the backend does not declare %s; tried all the same: %s", c.Level, r.Reason)
+	}
 	return r
 }
 
@@ -263,7 +286,7 @@ func (s *suite) impossible(c *Case) string {
 func (s *suite) finish() {
 	all := 0
 	for _, c := range Cases() {
-		if s.opts.Profile.requires(c.Level, s.declared) && !(c.Level == Process && s.h.Program == nil) {
+		if s.opts.Profile.requires(&c, s.declared) && !(c.Level == Process && s.h.Program == nil) {
 			all++
 		}
 	}

@@ -40,7 +40,7 @@ func RunProfile(t *testing.T, h Harness, profile Profile) {
 		s.opts.Profile = ProfileDurable
 	}
 	for _, c := range s.opts.Cases {
-		if !s.opts.Profile.requires(c.Level, s.declared) {
+		if !s.opts.Profile.requires(&c, s.declared) {
 			continue
 		}
 		t.Run(c.Name, func(t *testing.T) {

@@ -7,10 +7,14 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 go build -o "$scratch/ckpt-host" ./cmd/ckpt-host
 
-prove() { # BACKEND PROFILE
-	"$scratch/ckpt-host" conformance "$1" --profile "$2" --bench \
-		--report "docs/conformance/$1.json" --report "docs/conformance/$1.html"
+prove() { # NAME BACKEND PROFILE FLAGS
+	name=$1 backend=$2 profile=$3
+	shift 3
+	"$scratch/ckpt-host" conformance "$backend" --profile "$profile" "$@" \
+		--report "docs/conformance/$name.json" --report "docs/conformance/$name.html"
 }
-prove memory core
-prove bbolt durable
-prove leveldb durable
+prove memory memory core --bench
+prove bbolt bbolt durable --bench
+prove leveldb leveldb durable --bench
+prove bbolt-crash bbolt crash
+prove leveldb-crash leveldb crash

@@ -25,6 +25,8 @@ import (
 const (
 	// maxParallelCases bounds how many cases can be asked to run at once: each has processes of its own.
 	maxParallelCases = 256
+	// maxKills bounds how many kills can be asked for: these take hours.
+	maxKills = 1_000_000
 	// minCaseTimeout is the least time for a case: in less, a process is hardly there.
 	minCaseTimeout = time.Second
 )
@@ -47,7 +49,7 @@ func newConformanceCommand(e *env) *cobra.Command {
 (` + strings.Join(config.BuiltinPlugins, ", ") + `). Each case of the suite has a fresh database in a process of its own, and some kill it.
 
 Profile core is what every backend has to pass, durable what one has to pass whose databases survive crashes.
-What else the backend declares is tried with both. What did not pass is printed with the reason and with the
+What else the backend declares is tried with both. Profile crash is the crash cases alone, with many kills. What did not pass is printed with the reason and with the
 command that runs it alone, then counts, then the verdict.
 
 The exit code is 0 only when the whole profile is passed, 5 when it is not, 8 when all that was tried passed
@@ -62,7 +64,11 @@ and that was not the whole profile (--run), and 7 when the backend could not be 
 				return err
 			}
 			if f.list {
-				return e.listCases(f.opts.Cases, f.asJSON)
+				cases := f.opts.Cases
+				if cases == nil {
+					cases = conformance.Cases()
+				}
+				return e.listCases(cases, f.asJSON)
 			}
 			if len(args) == 0 {
 				return exit.Errorf(exit.Usage, "PLUGIN is missing: a program's file, or one of %s", strings.Join(config.BuiltinPlugins, ", ")).
@@ -89,6 +95,7 @@ and that was not the whole profile (--run), and 7 when the backend could not be 
 	flags.StringArrayVar(&f.reports, "report", nil, "write a report to this `file`, which ends in .json, .xml (JUnit) or .html; can be given several times")
 	flags.IntVar(&f.opts.Parallel, "parallel", 0, "the `number` of cases that run at once (default: two for each processor)")
 	flags.DurationVar(&f.opts.Timeout, "timeout", conformance.DefaultTimeout, "how `long` a case may take")
+	flags.IntVar(&f.opts.Kills, "kills", 0, "the `number` of kills in the crash cases (default 48, in profile crash 300)")
 	flags.BoolVar(&f.opts.Benchmarks, "bench", false, "measure the backend, too, when the cases have ended")
 	flags.StringVar(&f.opts.Keep, "keep", "", "keep the directories of cases that failed in this `directory`")
 	flags.BoolVar(&f.asJSON, "json", false, "print one JSON object: the report, or the list")
@@ -103,19 +110,21 @@ and that was not the whole profile (--run), and 7 when the backend could not be 
 func (f *conformanceFlags) check() error {
 	f.opts.Profile = conformance.Profile(f.profile)
 	if !slices.Contains(conformance.Profiles, f.opts.Profile) {
-		return exit.Errorf(exit.Usage, "--profile %s: want %s or %s", f.profile, conformance.ProfileCore, conformance.ProfileDurable)
+		return exit.Errorf(exit.Usage, "--profile %s: want %s, %s or %s", f.profile,
+			conformance.ProfileCore, conformance.ProfileDurable, conformance.ProfileCrash)
 	}
-	var names *regexp.Regexp
 	if f.run != "" {
-		var err error
-		if names, err = regexp.Compile(f.run); err != nil {
+		names, err := regexp.Compile(f.run)
+		if err != nil {
 			return exit.Errorf(exit.Usage, "--run: %w", err)
 		}
-	}
-	if f.opts.Cases = conformance.Select(names); len(f.opts.Cases) == 0 {
-		return exit.Errorf(exit.Usage, "--run %s: no case has such a name", f.run).WithHint("'ckpt-host conformance --list' prints the names")
+		if f.opts.Cases = conformance.Select(names); len(f.opts.Cases) == 0 {
+			return exit.Errorf(exit.Usage, "--run %s: no case has such a name", f.run).WithHint("'ckpt-host conformance --list' prints the names")
+		}
 	}
 	switch {
+	case f.opts.Kills < 0 || f.opts.Kills > maxKills:
+		return exit.Errorf(exit.Usage, "--kills %d: want 1 to %d, or 0 for the profile's own number", f.opts.Kills, maxKills)
 	case f.opts.Parallel < 0 || f.opts.Parallel > maxParallelCases:
 		return exit.Errorf(exit.Usage, "--parallel %d: want 1 to %d, or 0 for two for each processor", f.opts.Parallel, maxParallelCases)
 	case f.opts.Timeout < minCaseTimeout:
@@ -153,8 +162,8 @@ func (e *env) conformance(ctx context.Context, name string, f *conformanceFlags)
 	program.Logger = e.logger().Named(filepath.Base(name))
 	f.opts.Alone = func(c *conformance.Case) string { return f.alone(name, c) }
 
-	status := newCaseStatus(len(f.opts.Cases), f.opts.Benchmarks)
-	f.opts.Began, f.opts.Ended = status.began, status.ended
+	status := &caseStatus{bench: f.opts.Benchmarks}
+	f.opts.Chosen, f.opts.Began, f.opts.Ended = status.chosen, status.began, status.ended
 	progress := e.StartProgress(status.String)
 	defer progress.Stop()
 	r, notBegun := conformance.Prove(ctx, program.Harness(), f.opts)
@@ -243,15 +252,19 @@ func verdictError(r *conformance.Report) error {
 
 // caseStatus is how far the suite has come. The suite tells it while another goroutine reads it.
 type caseStatus struct {
-	total int
 	bench bool
 
 	mu           sync.Mutex
+	total        int
 	done, failed int
 	running      []string // in the order in which they began
 }
 
-func newCaseStatus(total int, bench bool) *caseStatus { return &caseStatus{total: total, bench: bench} }
+func (s *caseStatus) chosen(total int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.total = total
+}
 
 func (s *caseStatus) began(c *conformance.Case) {
 	s.mu.Lock()

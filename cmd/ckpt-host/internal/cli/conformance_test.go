@@ -33,7 +33,8 @@ func TestAlone(t *testing.T) {
 
 func TestCaseStatus(t *testing.T) {
 	a, b := &conformance.Case{Name: "walk/a"}, &conformance.Case{Name: "walk/b"}
-	s := newCaseStatus(2, true)
+	s := &caseStatus{bench: true}
+	s.chosen(2)
 	is := func(want string) {
 		t.Helper()
 		if got := s.String(); got != want {
