@@ -78,6 +78,7 @@ func (s *store) Limits() kv.Limits {
 		PreferredBatchBytes: preferredBatchBytes,
 		Durable:             true,
 		StableValues:        true,
+		Integrity:           true,
 	}
 }
 

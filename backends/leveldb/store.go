@@ -72,6 +72,7 @@ func (s *store) Limits() kv.Limits {
 		ValueBytes:          maxValueBytes,
 		PreferredBatchBytes: preferredBatchBytes,
 		Durable:             true,
+		Integrity:           true,
 	}
 }
 

@@ -76,7 +76,8 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 			ReadOnly:  cfg.ReadOnly,
 			WriteLogs: d.keepLogs,
 			Compact:   opts.Compact,
-			Integrity: true, // every value has a checksum over key and value
+			// Every value has a checksum over key and value; that none is missing is the store's to know.
+			Integrity: d.limits.Integrity,
 		},
 	}
 	return d

@@ -33,6 +33,10 @@
 //	     Without it, a loss of power may take back the last batches, the newest first and each whole.
 //	KV23 The last operation on a key within a batch counts. Deleting an absent key is no error.
 //	KV24 A key has at least 1 byte; a value may be empty, and is then found as an empty value.
+//	KV25 A store whose files are cut short, missing or damaged returns an error, or is as it was after an
+//	     earlier batch, as after a loss of power: never another mixture, and never an empty store in the
+//	     place of one that was not. (For stores whose Limits say Integrity. Bytes that change within a
+//	     value may go unseen: the caller's values have checksums.)
 //
 // Snapshot
 //
@@ -109,6 +113,8 @@ type Limits struct {
 	Durable bool
 	// StableValues says that values stay valid until their snapshot is closed (KV33).
 	StableValues bool
+	// Integrity says that clause KV25 is kept.
+	Integrity bool
 }
 
 // Size is the space that a store takes.
