@@ -1,7 +1,6 @@
 package conformance
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -67,12 +66,18 @@ func checkpointNotThere(e *env) {
 		what    string
 		version uint16
 		root    node.Root
+		// unknown says that the database has no such root, of which no checkpoint can be made either.
+		unknown bool
 	}{
-		{"of another version", 1, second.root},
-		{"of another root", 1, unknownRootOf(stateType, 1)},
-		{"of another type", 1, node.Root{Namespace: namespace, Version: 1, Type: ioType, Hash: first.root.Hash}},
-		{"of another format", 2, first.root},
+		{"of another version", 1, second.root, false},
+		{"of another root", 1, unknownRootOf(stateType, 1), true},
+		{"of another type", 1, node.Root{Namespace: namespace, Version: 1, Type: ioType, Hash: first.root.Hash}, true},
+		{"of another format", 2, first.root, false},
 	} {
+		if absent.unknown {
+			_, err := c.CreateCheckpoint(e.ctx, absent.root, chunkSize)
+			e.is("CreateCheckpoint "+absent.what, err, db.ErrRootNotFound)
+		}
 		_, err := c.GetCheckpoint(e.ctx, absent.version, absent.root)
 		e.is("GetCheckpoint "+absent.what, err, checkpoint.ErrCheckpointNotFound)
 		e.is("DeleteCheckpoint "+absent.what, c.DeleteCheckpoint(e.ctx, absent.version, absent.root), checkpoint.ErrCheckpointNotFound)
@@ -81,28 +86,6 @@ func checkpointNotThere(e *env) {
 		e.is("GetCheckpointChunk "+absent.what, c.GetCheckpointChunk(e.ctx, &of, io.Discard), checkpoint.ErrCheckpointNotFound)
 	}
 	e.listed(c, checkpoint.GetCheckpointsRequest{Version: 1, Namespace: namespace}, first.root)
-}
-
-func chunkNotThere(e *env) {
-	ndb := e.open()
-	_, second := e.twoVersions(ndb)
-	c := e.creator(ndb)
-	metadata := e.createdOf(c, second)
-	n := uint64(len(metadata.Chunks))
-	for _, beyond := range []uint64{n, n + 1, 1<<64 - 1} {
-		_, err := metadata.GetChunkMetadata(beyond)
-		e.is(fmt.Sprintf("metadata of chunk %d of %d", beyond, n), err, checkpoint.ErrChunkNotFound)
-		chunk := &checkpoint.ChunkMetadata{Version: metadata.Version, Root: second.root, Index: beyond, Digest: metadata.Chunks[0]}
-		var got bytes.Buffer
-		e.is(fmt.Sprintf("chunk %d of %d", beyond, n), c.GetCheckpointChunk(e.ctx, chunk, &got), checkpoint.ErrChunkNotFound)
-		if got.Len() > 0 {
-			e.Errorf("chunk %d of %d: %d bytes", beyond, n, got.Len())
-		}
-	}
-	chunk, err := metadata.GetChunkMetadata(0)
-	e.check(err)
-	chunk.Digest = unknownRootOf(stateType, 1).Hash
-	e.is("a chunk of another digest", c.GetCheckpointChunk(e.ctx, chunk, io.Discard), checkpoint.ErrChunkNotFound)
 }
 
 func rootsNotToBeCheckpointed(e *env) {
@@ -214,6 +197,12 @@ func listedCheckpoints(e *env) {
 			e.Errorf("GetCheckpoint of %s is another one than was made", m.Root)
 		}
 	}
+	// A checkpoint outlasts its version, which it does not keep.
+	e.check(ndb.Prune(e.ctx, 1))
+	e.listed(c, all, second.root, first.root)
+	chunk, err := m1.GetChunkMetadata(0)
+	e.check(err)
+	e.check(c.GetCheckpointChunk(e.ctx, chunk, io.Discard))
 }
 
 func checkpointOfEmptyRoot(e *env) {
@@ -282,10 +271,18 @@ func killedWhileCheckpointed(e *env) {
 			}
 		})
 	}))
-	if _, err := c.CreateCheckpoint(e.ctx, first.root, chunkSize); err != nil { // it may all have been read before
+	m, err := c.CreateCheckpoint(e.ctx, first.root, chunkSize)
+	if err != nil {
 		e.is("a checkpoint whose database has gone", err, db.ErrUnavailable)
 		e.listed(c, checkpoint.GetCheckpointsRequest{Version: 1, Namespace: namespace})
+	} else { // all may have been read before, and then it is the whole
+		elsewhere := newEnv(e.trial, e.h)
+		again := elsewhere.open()
+		whole := elsewhere.createdOf(elsewhere.creator(again), elsewhere.version(again, empty(stateType, 0), 1, first.content))
+		if m.EncodedHash() != whole.EncodedHash() {
+			e.Errorf("the checkpoint of a database that has gone is not that of the tree")
+		}
 	}
-	_, err := c.CreateCheckpoint(e.ctx, unknownRootOf(stateType, 1), chunkSize)
+	_, err = c.CreateCheckpoint(e.ctx, unknownRootOf(stateType, 1), chunkSize)
 	e.is("a checkpoint of an unknown root of what has gone", err, db.ErrUnavailable)
 }

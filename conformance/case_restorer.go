@@ -43,6 +43,25 @@ func (e *env) pending(r checkpoint.Restorer, want ...uint64) {
 	}
 }
 
+// marks fails the case where the chunks that have marks in the database are not these, or where a restorer
+// that takes the restore up would ask for others than those that have none. It returns that restorer.
+func (m *made) marks(e *env, ndb db.NodeDB, want ...uint64) checkpoint.Restorer {
+	e.Helper()
+	if got := e.multipart(ndb, m.metadata.Root.Version).Roots[0].Done; !slices.Equal(got, want) {
+		e.Errorf("chunks %d have marks, want %d", got, want)
+	}
+	var left []uint64
+	for i := range uint64(len(m.chunks)) {
+		if !slices.Contains(want, i) {
+			left = append(left, i)
+		}
+	}
+	r := e.restorer(ndb)
+	e.check(r.StartRestore(e.ctx, m.metadata))
+	e.pending(r, left...)
+	return r
+}
+
 // goesOn restores the chunks that are still to come, finalizes, and reads back.
 func (m *made) goesOn(e *env, ndb db.NodeDB, r checkpoint.Restorer) {
 	e.Helper()
@@ -114,18 +133,25 @@ func restoreInProgress(e *env) {
 func chunkBeyond(e *env) {
 	m, ndb, r := e.started()
 	n := uint64(len(m.chunks))
+	_, err := m.chunk(e, r, int(n-1))
+	e.check(err)
 	for _, beyond := range []uint64{n, n + 1, 1<<32 + 1, 1<<64 - 1} {
 		_, err := r.RestoreChunk(e.ctx, beyond, bytes.NewReader(m.chunks[0]))
 		e.is(fmt.Sprintf("chunk %d of %d", beyond, n), err, checkpoint.ErrChunkNotFound)
 	}
+	m.marks(e, ndb, n-1)
 	m.goesOn(e, ndb, r)
 }
 
 func chunkAgain(e *env) {
 	m, ndb, r := e.started()
+	var done []uint64
 	for i := range len(m.chunks) - 1 {
 		_, err := m.chunk(e, r, i)
 		e.check(err)
+		done = append(done, uint64(i))
+		_, err = m.chunk(e, m.marks(e, ndb, done...), i)
+		e.is(fmt.Sprintf("chunk %d again, of who takes the restore up", i), err, checkpoint.ErrChunkAlreadyRestored)
 		_, err = m.chunk(e, r, i)
 		e.is(fmt.Sprintf("chunk %d again", i), err, checkpoint.ErrChunkAlreadyRestored)
 		_, err = r.RestoreChunk(e.ctx, uint64(i), bytes.NewReader(nil)) // it is not read
@@ -151,9 +177,11 @@ func (f failing) Read(p []byte) (int, error) {
 
 func corruptedChunk(e *env) {
 	m, ndb, r := e.started()
-	all := make([]uint64, len(m.chunks))
-	for i := range all {
-		all[i] = uint64(i)
+	_, err := m.chunk(e, r, 0)
+	e.check(err)
+	var all []uint64
+	for i := 1; i < len(m.chunks); i++ {
+		all = append(all, uint64(i))
 	}
 	whole := m.chunks[1]
 	changed := func(at int) []byte {
@@ -170,13 +198,14 @@ func corruptedChunk(e *env) {
 		e.is("a chunk "+name, err, checkpoint.ErrChunkCorrupted)
 		e.pending(r, all...)
 	}
-	_, err := r.RestoreChunk(e.ctx, 1, failing{bytes.NewReader(whole[:len(whole)/2])})
+	_, err = r.RestoreChunk(e.ctx, 1, failing{bytes.NewReader(whole[:len(whole)/2])})
 	e.is("a chunk that can't be read", err, errReading)
 	ctx, cancel := context.WithCancel(e.ctx)
 	cancel()
 	_, err = r.RestoreChunk(ctx, 1, bytes.NewReader(whole))
 	e.is("a chunk whose context is done", err, context.Canceled)
 	e.pending(r, all...)
+	m.marks(e, ndb, 0)
 	m.goesOn(e, ndb, r)
 }
 
@@ -215,6 +244,20 @@ func restoreBeyondLimits(e *env) {
 			e.Errorf("a chunk beyond %s ends the restore", name)
 		}
 		e.check(r.AbortRestore(e.ctx))
+	}
+	// The database's own limits bound a restore, too.
+	for name, limit := range map[string]func(cfg *db.Config){
+		"MaxKeyBytes": func(cfg *db.Config) { cfg.MaxKeyBytes = 1 }, "MaxValueBytes": func(cfg *db.Config) { cfg.MaxValueBytes = 1 },
+	} {
+		at := newEnv(e.trial, e.h)
+		limit(&at.cfg)
+		bounded := at.open()
+		r := at.restorer(bounded)
+		e.check(r.StartRestore(e.ctx, m.metadata))
+		_, err := m.chunk(at, r, 0)
+		e.is("a chunk beyond the database's "+name, err, checkpoint.ErrLimitExceeded)
+		e.check(r.AbortRestore(e.ctx))
+		e.check(bounded.Close(e.ctx))
 	}
 	r := e.restorer(ndb)
 	e.check(r.StartRestore(e.ctx, m.metadata))
@@ -297,24 +340,31 @@ func restoreOfEmptyRoot(e *env) {
 	e.readable(ndb, e.version(ndb, empty(stateType, 5), 6, content{"a": "1"}))
 }
 
+// sameChunkAtOnce has two restorers, one of which has taken up what the other goes on with, as it is for a
+// moment when a host is replaced: each lets one goroutine have a chunk, and the database takes it twice.
 func sameChunkAtOnce(e *env) {
 	m, ndb, r := e.started()
+	other := m.marks(e, ndb) // with none yet, it will restore them all
 	for i := range len(m.chunks) - 1 {
 		var restoring sync.WaitGroup
-		var first atomic.Int32
-		for range 4 {
-			restoring.Go(func() {
-				switch _, err := m.chunk(e, r, i); {
-				case err == nil:
-					first.Add(1)
-				default:
-					e.is(fmt.Sprintf("chunk %d, for which another was first", i), err, checkpoint.ErrChunkAlreadyRestored)
-				}
-			})
+		firsts := make([]atomic.Int32, 2)
+		for which, r := range []checkpoint.Restorer{r, other} {
+			for range 4 {
+				restoring.Go(func() {
+					switch _, err := m.chunk(e, r, i); {
+					case err == nil:
+						firsts[which].Add(1)
+					default:
+						e.is(fmt.Sprintf("chunk %d, for which another was first", i), err, checkpoint.ErrChunkAlreadyRestored)
+					}
+				})
+			}
 		}
 		restoring.Wait()
-		if n := first.Load(); n != 1 {
-			e.Errorf("chunk %d was restored by %d of 4", i, n)
+		for which := range firsts {
+			if n := firsts[which].Load(); n != 1 {
+				e.Errorf("chunk %d was restored by %d of 4 of restorer %d", i, n, which)
+			}
 		}
 	}
 	m.goesOn(e, ndb, r)

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -172,6 +173,10 @@ func (e *env) refusedByWire(what string, err error, want error) {
 	s, ok := status.FromError(err)
 	if err == nil || !ok {
 		e.Errorf("%s: %v, want it refused", what, err)
+		return
+	}
+	if s.Code() == codes.Unavailable {
+		e.Errorf("%s: nobody is left to refuse it: %v", what, err)
 		return
 	}
 	for _, d := range s.Details() {

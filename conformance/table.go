@@ -348,12 +348,8 @@ var creatorCases = []Case{
 		Explanation: "Checkpoints and chunks that are not there, and roots that can't be made one of, are refused with the API's errors.",
 	},
 	{
-		Name: "creator/checkpoint-not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointNotThere,
-		Explanation: "A checkpoint of another version, root, type or format is ErrCheckpointNotFound, to whoever asks for it, for a chunk of it, or for its deletion.",
-	},
-	{
-		Name: "creator/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Creator"), run: chunkNotThere,
-		Explanation: "A chunk beyond the last one, or of another digest, is ErrChunkNotFound, and nothing of another chunk is handed out in its place.",
+		Name: "creator/checkpoint-not-there", Level: Core, Clauses: clauses("checkpoint.Creator", "DB10"), run: checkpointNotThere,
+		Explanation: "A checkpoint of another version, root, type or format is ErrCheckpointNotFound, to whoever asks for it, for a chunk of it, or for its deletion. None is made of a root that the database does not have, though it has another of the version.",
 	},
 	{
 		Name: "creator/not-to-be-made", Level: Core, Clauses: clauses("checkpoint.Creator"), run: rootsNotToBeCheckpointed,
@@ -368,8 +364,8 @@ var creatorCases = []Case{
 		Explanation: "A deleted checkpoint is gone, with its chunks, and no other is. It can be made again, and then is the same.",
 	},
 	{
-		Name: "creator/list", Level: Core, Clauses: clauses("checkpoint.Creator"), run: listedCheckpoints,
-		Explanation: "Checkpoints are listed, the newest version first, by version where one is asked for; those of other namespaces and formats are not.",
+		Name: "creator/list", Level: Core, Clauses: clauses("checkpoint.Creator", "DB50"), run: listedCheckpoints,
+		Explanation: "Checkpoints are listed, the newest version first, by version where one is asked for; those of other namespaces and formats are not. When its version has been pruned, a checkpoint is still there.",
 	},
 	{
 		Name: "creator/empty-root", Level: Core, Clauses: clauses("checkpoint.Creator"), run: checkpointOfEmptyRoot,
@@ -385,7 +381,7 @@ var creatorCases = []Case{
 	},
 	{
 		Name: "creator/process-killed", Level: Process, Clauses: clauses("checkpoint.Creator", "DB3"), run: killedWhileCheckpointed, needsCrash: true,
-		Explanation: "The database's process is killed while a checkpoint is being made. That is ErrUnavailable, and no checkpoint: never one of half the tree.",
+		Explanation: "The database's process is killed while a checkpoint is being made. That is ErrUnavailable, and no checkpoint, or the whole if all had been read: never one of half the tree.",
 	},
 }
 
@@ -415,31 +411,31 @@ var restorerCases = []Case{
 		Explanation: "Before a restore begins, after it was aborted and after its end, a chunk is ErrNoRestoreInProgress. An abort then is no error, and takes nothing away that is complete.",
 	},
 	{
-		Name: "restorer/already-in-progress", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreInProgress,
+		Name: "restorer/already-in-progress", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB60"), run: restoreInProgress,
 		Explanation: "While a restore is going, another one, or the same, is refused with ErrRestoreAlreadyInProgress, by this restorer and by others. The first goes on.",
 	},
 	{
-		Name: "restorer/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: chunkBeyond,
-		Explanation: "A chunk beyond the last one is ErrChunkNotFound, and the restore goes on.",
+		Name: "restorer/chunk-not-there", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB63"), run: chunkBeyond,
+		Explanation: "A chunk beyond the last one is ErrChunkNotFound, no mark in the database is one of it, and the restore goes on.",
 	},
 	{
-		Name: "restorer/chunk-again", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: chunkAgain,
-		Explanation: "A chunk that is restored is ErrChunkAlreadyRestored, also where what is given now is something else.",
+		Name: "restorer/chunk-again", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB63"), run: chunkAgain,
+		Explanation: "A chunk that is restored is ErrChunkAlreadyRestored, also where what is given now is something else, and for another restorer that takes the restore up and knows it by its mark.",
 	},
 	{
-		Name: "restorer/chunk-corrupted", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: corruptedChunk,
-		Explanation: "A chunk that is not the metadata's (a byte changed, cut short, too long, another one) is ErrChunkCorrupted, one that can't be read the reader's error. The restore goes on, and the right chunk is taken.",
+		Name: "restorer/chunk-corrupted", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB63"), run: corruptedChunk,
+		Explanation: "A chunk that is not the metadata's (a byte changed, cut short, too long, another one) is ErrChunkCorrupted, one that can't be read the reader's error. It gets no mark; the restore goes on, and the right chunk is taken.",
 	},
 	{
 		Name: "restorer/bad-proof", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: badProof,
 		Explanation: "A chunk that has the right digest and proves something else is ErrChunkProofVerificationFailed. That ends the restore: nothing of it is left, and another can begin.",
 	},
 	{
-		Name: "restorer/limits", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreBeyondLimits,
-		Explanation: "A chunk that is larger than a limit allows is ErrLimitExceeded, whichever limit it is. The restore goes on.",
+		Name: "restorer/limits", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB31"), run: restoreBeyondLimits,
+		Explanation: "A chunk that is larger than a limit allows is ErrLimitExceeded, whichever limit it is, the database's own among them. The restore goes on.",
 	},
 	{
-		Name: "restorer/bad-metadata", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreOfBadMetadata,
+		Name: "restorer/bad-metadata", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB60"), run: restoreOfBadMetadata,
 		Explanation: "Metadata of an unknown version of the format, without chunks, of no type, or of another namespace begins no restore, and leaves no insert open.",
 	},
 	{
@@ -455,12 +451,12 @@ var restorerCases = []Case{
 		Explanation: "Chunks are restored in random orders. The last one to come completes the restore, and no other.",
 	},
 	{
-		Name: "restorer/at-once", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: restoreAtOnce,
+		Name: "restorer/at-once", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB62"), run: restoreAtOnce,
 		Explanation: "Chunks are restored by several goroutines. Exactly one of them is told that the restore is complete, and the tree is whole.",
 	},
 	{
-		Name: "restorer/same-chunk-at-once", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: sameChunkAtOnce,
-		Explanation: "Several goroutines restore the same chunk. One does, the others are told ErrChunkAlreadyRestored.",
+		Name: "restorer/same-chunk-at-once", Level: Core, Clauses: clauses("checkpoint.Restorer", "DB62"), run: sameChunkAtOnce,
+		Explanation: "Several goroutines restore the same chunk, with two restorers. One of each does, the others are told ErrChunkAlreadyRestored, and the database takes the chunk from both.",
 	},
 	{
 		Name: "restorer/abort-in-flight", Level: Core, Clauses: clauses("checkpoint.Restorer"), run: abortWithChunksInFlight,

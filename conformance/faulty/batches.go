@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -494,4 +495,46 @@ func (d *addressShared) NewBatch(ctx context.Context, oldRoot node.Root, version
 		delete(d.open, version)
 	}
 	return &sharedAddress{p, address}, nil
+}
+
+// rootFirst writes a root before its nodes: it is there from the beginning of its Commit, and stays where
+// that is interrupted. Each Commit takes a while.
+type rootFirst struct {
+	batches
+	begun roots
+}
+
+type rootFirstBatch struct {
+	db.Batch
+	d *rootFirst
+}
+
+func newRootFirst(ndb db.NodeDB) db.NodeDB {
+	d := &rootFirst{}
+	d.batches = batches{ndb, func(b db.Batch, _ node.Root, _ uint64) db.Batch { return &rootFirstBatch{b, d} }}
+	return d
+}
+
+// writingNodes is how long a Commit of rootFirst takes.
+const writingNodes = 50 * time.Millisecond
+
+func (b *rootFirstBatch) Commit(ctx context.Context, root node.Root, rootAddress node.Address) error {
+	b.d.begun.add(root)
+	timer := time.NewTimer(writingNodes)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := b.Batch.Commit(ctx, root, rootAddress); err != nil {
+		return err
+	}
+	b.d.begun.take(root)
+	return nil
+}
+
+func (d *rootFirst) HasRoot(ctx context.Context, root node.Root) (bool, error) {
+	has, err := d.NodeDB.HasRoot(ctx, root)
+	return has || err == nil && d.begun.has(root), err
 }

@@ -17,5 +17,6 @@
 //	multipart.go  of multipart inserts
 //	reopening.go  of what is stored: they show when a database is opened again, or its process was killed
 //	leaks.go      of what is not given back
-//	process.go    of programs, where the database itself is sound
+//	process.go    of programs, where the database itself is sound: those that serve nothing
+//	wire.go       and those that speak the wire badly
 package faulty

@@ -227,3 +227,10 @@ func (d *pinsShared) Pins(ctx context.Context) ([]db.PinInfo, error) {
 	defer shared.mu.Unlock()
 	return append([]db.PinInfo(nil), shared.pins...), nil
 }
+
+// limitsUnread does not read the limits of its config: it has its own.
+func limitsUnread(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
+	below := *cfg
+	below.MaxKeyBytes, below.MaxValueBytes = 0, 0
+	return sound.New(ctx, &below)
+}

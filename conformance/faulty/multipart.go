@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -528,4 +529,111 @@ func (d *sameChunkRefused) NewChunk(ctx context.Context, root node.Root, index u
 		defer d.mu.Unlock()
 		delete(d.busy, index)
 	}}, nil
+}
+
+// insertUntold does not tell of an insert before all its roots are complete.
+type insertUntold struct{ db.NodeDB }
+
+func (d *insertUntold) Multipart(ctx context.Context) (*db.Multipart, error) {
+	m, err := d.NodeDB.Multipart(ctx)
+	if m == nil || err != nil {
+		return nil, err
+	}
+	for _, r := range m.Roots {
+		if !r.Complete {
+			return nil, nil
+		}
+	}
+	return m, nil
+}
+
+// insertInvented tells of an insert without roots where none is open.
+type insertInvented struct{ db.NodeDB }
+
+func (d *insertInvented) Multipart(ctx context.Context) (*db.Multipart, error) {
+	m, err := d.NodeDB.Multipart(ctx)
+	if m == nil && err == nil {
+		m = &db.Multipart{}
+	}
+	return m, err
+}
+
+// markWide marks, with a chunk, the one behind it.
+func markWide(ndb db.NodeDB) db.NodeDB {
+	return &insert{ndb, func(m *db.Multipart) {
+		for i := range m.Roots {
+			r := &m.Roots[i]
+			wide := make([]uint64, 0, 2*len(r.Done))
+			for _, index := range r.Done {
+				wide = append(wide, index, index+1)
+			}
+			slices.Sort(wide)
+			r.Done = slices.Compact(wide)
+		}
+	}}
+}
+
+// commitsAlone refuses chunks while one is being committed, which takes a while: until another has been
+// refused, if one comes.
+type commitsAlone struct {
+	db.NodeDB
+	mu sync.Mutex
+	// refused is closed when a chunk is refused; nil while none is being committed.
+	refused chan struct{}
+}
+
+type commitAlone struct {
+	db.ChunkWriter
+	d *commitsAlone
+}
+
+// committing is how long a Commit of commitsAlone takes at most.
+const committing = 100 * time.Millisecond
+
+var errCommitting = errors.New("a chunk is being committed")
+
+func (d *commitsAlone) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.refused != nil {
+		d.refuse()
+		return nil, errCommitting
+	}
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err != nil {
+		return nil, err
+	}
+	return &commitAlone{w, d}, nil
+}
+
+// refuse tells who commits that somebody was refused, under mu.
+func (d *commitsAlone) refuse() {
+	select {
+	case <-d.refused:
+	default:
+		close(d.refused)
+	}
+}
+
+func (w *commitAlone) Commit(ctx context.Context, sync bool) error {
+	w.d.mu.Lock()
+	if w.d.refused != nil {
+		w.d.refuse()
+		w.d.mu.Unlock()
+		return errCommitting
+	}
+	refused := make(chan struct{})
+	w.d.refused = refused
+	w.d.mu.Unlock()
+	timer := time.NewTimer(committing)
+	defer timer.Stop()
+	select {
+	case <-refused:
+	case <-timer.C:
+	}
+	err := w.ChunkWriter.Commit(ctx, sync)
+	w.d.mu.Lock()
+	defer w.d.mu.Unlock()
+	w.d.refused = nil
+	return err
 }

@@ -3,7 +3,10 @@ package faulty
 import (
 	"fmt"
 	"os"
+	"slices"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/plugin"
@@ -17,12 +20,15 @@ type ProgramDefect struct {
 	Name string
 	// Wrong says what goes wrong, in a sentence.
 	Wrong string
+	// Clauses are those of package framework/mkvs/db that a program which serves breaks.
+	Clauses []string
 
-	// play is the program.
+	// play is the program that does not serve; grpc are the options that spoil one which does.
 	play func(sound db.Factory)
+	grpc func() []grpc.ServerOption
 }
 
-// ProgramDefects are all defects of programs.
+// ProgramDefects are all defects of programs that do not serve; for those that do see WireDefects.
 func ProgramDefects() []ProgramDefect { return programDefects }
 
 var programDefects = []ProgramDefect{
@@ -53,10 +59,15 @@ func Play(sound db.Factory) {
 	if !asked {
 		return
 	}
-	for _, d := range programDefects {
-		if d.Name == part {
+	options := plugin.ServeOptions{Factory: New(sound), Version: "1.0-test"}
+	for _, d := range slices.Concat(programDefects, wireDefects) {
+		switch {
+		case d.Name != part:
+		case d.play != nil:
 			d.play(sound)
+		default:
+			options.GRPC = d.grpc()
 		}
 	}
-	plugin.Serve(plugin.ServeOptions{Factory: New(sound), Version: "1.0-test"})
+	plugin.Serve(options)
 }

@@ -533,3 +533,51 @@ func damageSkipped(_ node.Root, _ node.Position, sound walk) walk {
 		}
 	}
 }
+
+// walkKeepsPin has its version pinned while it walks, and releases it only where it came to its end.
+type walkKeepsPin struct{ db.NodeDB }
+
+func (d *walkKeepsPin) Walk(ctx context.Context, root node.Root, from node.Position) walk {
+	return func(yield func(db.Entry, error) bool) {
+		pin, pinErr := d.Pin(ctx, root.Version, "a walk") // a candidate needs none
+		for e, err := range d.NodeDB.Walk(ctx, root, from) {
+			if !yield(e, err) || err != nil {
+				return
+			}
+		}
+		if pinErr == nil {
+			_ = pin.Release(ctx) // a context that is done now leaves it, too
+		}
+	}
+}
+
+// rootByVersion finds a final root by its version alone, whatever its type and hash.
+type rootByVersion struct{ db.NodeDB }
+
+// found is the root that is found in the place of another.
+func (d *rootByVersion) found(ctx context.Context, root node.Root) node.Root {
+	has, err := d.NodeDB.HasRoot(ctx, root)
+	if has || err != nil {
+		return root
+	}
+	if all, err := d.GetRootsForVersion(ctx, root.Version); err == nil && len(all) > 0 {
+		return all[0]
+	}
+	return root
+}
+
+func (d *rootByVersion) HasRoot(ctx context.Context, root node.Root) (bool, error) {
+	return d.NodeDB.HasRoot(ctx, d.found(ctx, root))
+}
+
+func (d *rootByVersion) RootAddress(ctx context.Context, root node.Root) (node.Address, error) {
+	return d.NodeDB.RootAddress(ctx, d.found(ctx, root))
+}
+
+func (d *rootByVersion) GetNode(ctx context.Context, root node.Root, address node.Address, position node.Position) ([]byte, error) {
+	return d.NodeDB.GetNode(ctx, d.found(ctx, root), address, position)
+}
+
+func (d *rootByVersion) Walk(ctx context.Context, root node.Root, from node.Position) walk {
+	return d.NodeDB.Walk(ctx, d.found(ctx, root), from)
+}

@@ -114,6 +114,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootIgnored{ndb, db.ErrRootNotFound} },
 	},
 	{
+		Name: "root-by-version", Clauses: clauses("DB10"),
+		Wrong: "A final root is found by its version alone, whatever its type and hash.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootByVersion{ndb} },
+	},
+	{
 		Name: "roots-unsorted", Clauses: clauses("DB12"),
 		Wrong: "The roots of a version come in no order.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &rootsUnsorted{ndb} },
@@ -212,6 +217,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &walkKeepsReader{NodeDB: ndb} },
 	},
 	{
+		Name: "walk-keeps-pin", Clauses: clauses("DB23", "DB50"),
+		Wrong: "A walk that is left early keeps its version pinned.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &walkKeepsPin{ndb} },
+	},
+	{
 		Name: "walk-mixes", Clauses: clauses("DB23"),
 		Wrong: "A walk goes on in the latest version when that changes.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &walkMixes{ndb} },
@@ -263,6 +273,11 @@ var defects = []Defect{
 		Name: "limits-forgotten", Clauses: clauses("DB31"),
 		Wrong: "Info tells of limits that are not kept.",
 		open:  limitsForgotten,
+	},
+	{
+		Name: "limits-unread", Clauses: clauses("DB31"),
+		Wrong: "The limits of the configuration are neither told nor kept.",
+		open:  limitsUnread,
 	},
 	{
 		Name: "entries-unchecked", Clauses: clauses("DB31"),
@@ -339,6 +354,11 @@ var defects = []Defect{
 		Name: "root-without-node", Clauses: clauses("DB34"),
 		Wrong: "A root is committed whose node was not put.",
 		spoil: batched(func(b db.Batch) db.Batch { return &rootWithoutNode{b} }),
+	},
+	{
+		Name: "root-before-nodes", Clauses: clauses("DB2", "DB34"),
+		Wrong: "Commit writes the root first: one that is interrupted leaves a root without its nodes.",
+		spoil: newRootFirst,
 	},
 	{
 		Name: "abort-commits", Clauses: clauses("DB35"),
@@ -421,6 +441,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &pinsCounted{NodeDB: ndb, pins: make(map[uint64][]db.Pin)} },
 	},
 	{
+		Name: "release-prunes", Clauses: clauses("DB50"),
+		Wrong: "When the last pin of a version is released the version goes, too.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &releasePrunes{ndb} },
+	},
+	{
 		Name: "pins-anything", Clauses: clauses("DB50"),
 		Wrong: "What is not final, or not there, can be pinned.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &pinsAnything{ndb} },
@@ -489,6 +514,16 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &insertReplaced{ndb} },
 	},
 	{
+		Name: "insert-untold", Clauses: clauses("DB60"),
+		Wrong: "An insert is not told of before its roots are complete.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &insertUntold{ndb} },
+	},
+	{
+		Name: "insert-invented", Clauses: clauses("DB60"),
+		Wrong: "Where no insert is open, an empty one is told of.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &insertInvented{ndb} },
+	},
+	{
 		Name: "start-again-refused", Clauses: clauses("DB60"),
 		Wrong: "Opening the insert that is open is an error.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &startAgainRefused{ndb} },
@@ -524,6 +559,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &oneChunkAtATime{NodeDB: ndb} },
 	},
 	{
+		Name: "chunk-commits-alone", Clauses: clauses("DB62"),
+		Wrong: "A chunk is refused while another is being committed.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &commitsAlone{NodeDB: ndb} },
+	},
+	{
 		Name: "chunk-unchecked", Clauses: clauses("DB62"),
 		Wrong: "Chunks are taken whose entries are none.",
 		spoil: func(ndb db.NodeDB) db.NodeDB {
@@ -549,6 +589,11 @@ var defects = []Defect{
 		Name: "mark-before-nodes", Clauses: clauses("DB63"),
 		Wrong: "A chunk has its mark when it begins.",
 		spoil: newMarkBefore,
+	},
+	{
+		Name: "mark-wide", Clauses: clauses("DB63"),
+		Wrong: "With a chunk the one behind it has its mark.",
+		spoil: markWide,
 	},
 	{
 		Name: "complete-unchecked", Clauses: clauses("DB64"),
@@ -644,6 +689,11 @@ var defects = []Defect{
 		Name: "compact-loses", Clauses: clauses("DB71"),
 		Wrong: "Compact loses entries.",
 		spoil: newCompactLoses,
+	},
+	{
+		Name: "upkeep-stays-busy", Clauses: clauses("DB2", "DB53", "DB71", "DB72"),
+		Wrong: "After upkeep that was interrupted no other can begin.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &staysBusy{NodeDB: ndb} },
 	},
 	{
 		Name: "check-blind", Clauses: clauses("DB72"),

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -570,3 +571,81 @@ func (d *pinsKept) Pin(ctx context.Context, version uint64, owner string) (db.Pi
 }
 
 func (p *keptPin) Release(ctx context.Context) error { return ctx.Err() }
+
+// releasePrunes counts who needs a version, and lets it go with the last of them.
+type releasePrunes struct{ db.NodeDB }
+
+type pruningPin struct {
+	db.Pin
+	d db.NodeDB
+}
+
+func (d *releasePrunes) Pin(ctx context.Context, version uint64, owner string) (db.Pin, error) {
+	pin, err := d.NodeDB.Pin(ctx, version, owner)
+	if err != nil {
+		return nil, err
+	}
+	return &pruningPin{pin, d.NodeDB}, nil
+}
+
+func (p *pruningPin) Release(ctx context.Context) error {
+	if err := p.Pin.Release(ctx); err != nil {
+		return err
+	}
+	_ = p.d.Prune(ctx, p.Version()) // what can't be pruned is needed by somebody else
+	return nil
+}
+
+// staysBusy does one thing at a time of what takes long, and forgets that one has ended if that was
+// interrupted. Each takes a while, so that it can be.
+type staysBusy struct {
+	db.NodeDB
+	mu   sync.Mutex
+	busy bool
+}
+
+// lookingAround is how long upkeep of staysBusy takes before it begins.
+const lookingAround = 100 * time.Millisecond
+
+func (d *staysBusy) alone(ctx context.Context, progress func(done, total int64), f func() error) error {
+	d.mu.Lock()
+	was := d.busy
+	d.busy = true
+	d.mu.Unlock()
+	if was {
+		return errors.New("something else is being done")
+	}
+	if progress != nil {
+		progress(0, 1)
+	}
+	timer := time.NewTimer(lookingAround)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	err := f()
+	if ctx.Err() == nil {
+		d.mu.Lock()
+		d.busy = false
+		d.mu.Unlock()
+	}
+	return err
+}
+
+func (d *staysBusy) CollectGarbage(ctx context.Context, progress func(done, total int64)) error {
+	return d.alone(ctx, progress, func() error { return d.NodeDB.CollectGarbage(ctx, progress) })
+}
+
+func (d *staysBusy) Compact(ctx context.Context, progress func(done, total int64)) error {
+	return d.alone(ctx, progress, func() error { return d.NodeDB.Compact(ctx, progress) })
+}
+
+func (d *staysBusy) Check(ctx context.Context, opts db.CheckOptions) (report *db.CheckReport, err error) {
+	err = d.alone(ctx, opts.Progress, func() (err error) {
+		report, err = d.NodeDB.Check(ctx, opts)
+		return err
+	})
+	return report, err
+}

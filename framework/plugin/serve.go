@@ -172,7 +172,8 @@ func (l *life) run() int {
 		VersionedPlugins: map[int]goplugin.PluginSet{protocolVersion: {pluginName: glue{server: l.server}}},
 		Logger:           hclog.NewNullLogger(),
 		GRPCServer: func(options []grpc.ServerOption) *grpc.Server {
-			server := grpc.NewServer(append(options, ServerOptions()...)...)
+			options = append(options, ServerOptions()...)
+			server := grpc.NewServer(append(options, l.server.service.opts.GRPC...)...)
 			l.grpc.Store(server)
 			return server
 		},

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"google.golang.org/grpc"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -35,6 +36,9 @@ type ServeOptions struct {
 	// Logger takes the messages of the plugin and of its databases. The default writes to standard error
 	// in the form that the host takes into its own log.
 	Logger hclog.Logger
+	// GRPC are further options of the gRPC server that Serve makes, such as interceptors that count or trace
+	// calls. A Server that is registered with somebody else's gRPC server does not look at them.
+	GRPC []grpc.ServerOption
 }
 
 func (o ServeOptions) logger() hclog.Logger {
