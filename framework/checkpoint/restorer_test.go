@@ -826,17 +826,27 @@ func TestRootsInTheWay(t *testing.T) {
 // and nothing for longer than syncEvery.
 func TestWhenChunksAreSafe(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		var syncs []time.Duration
 		var fail error
+		failWith := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			fail = err
+		}
 		began := time.Now()
 		m := &Metadata{Version: 1, Chunks: make([]hash.Hash, 9)}
 		s := newSession(m, true, nil, func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
 			syncs = append(syncs, time.Since(began))
 			return fail
 		})
 		check := func(what string, want ...time.Duration) {
 			t.Helper()
 			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
 			if !slices.Equal(syncs, want) {
 				t.Errorf("%s: made safe after %v, want %v", what, syncs, want)
 			}
@@ -863,16 +873,16 @@ func TestWhenChunksAreSafe(t *testing.T) {
 		time.Sleep(9 * syncEvery)
 		check("a chunk that the next one covers")
 
-		fail = errTest
-		began = time.Now()
+		failWith(errTest)
+		late := time.Since(began)
 		s.endCommit(s.beginCommit(1), nil)
 		time.Sleep(2 * syncEvery)
-		check("one that fails", syncEvery, 2*syncEvery)
-		fail = db.ErrClosed
+		check("one that fails", late+syncEvery, late+2*syncEvery)
+		failWith(db.ErrClosed)
 		time.Sleep(9 * syncEvery)
-		check("a database that is closed", 3*syncEvery)
+		check("a database that is closed", late+3*syncEvery)
 
-		fail = nil
+		failWith(nil)
 		s.endCommit(s.beginCommit(1), nil)
 		s.end()
 		s.stopSyncing()
