@@ -40,6 +40,8 @@ type Creator interface {
 	// CreateCheckpoint creates a new checkpoint at the given root, cut into chunks of about chunkSize bytes
 	// before compression. When it returns, the checkpoint is safe from a loss of power.
 	//
+	// A tree whose paths are too long for the chunk size is ErrChunkSizeTooSmall.
+	//
 	// A checkpoint that is there already is returned as it is; it is ErrParametersDiffer where it is known
 	// to have been made with another chunk size.
 	CreateCheckpoint(ctx context.Context, root node.Root, chunkSize uint64) (*Metadata, error)

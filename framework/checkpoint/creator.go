@@ -43,6 +43,12 @@ func WithThreads(n int) CreatorOption { return func(c *fileCreator) { c.threads 
 // takes some 5 MiB of memory, and the length of its longest value.
 func WithWorkers(n int) CreatorOption { return func(c *fileCreator) { c.workers = n } }
 
+// WithCreatorLimits bounds what checkpoints are made to hold: what can't be restored under these limits is
+// ErrLimitExceeded when it is made.
+func WithCreatorLimits(limits Limits) CreatorOption {
+	return func(c *fileCreator) { c.limits = limits }
+}
+
 // WithCreatorLogger sets where messages go; by default there are none.
 func WithCreatorLogger(logger hclog.Logger) CreatorOption {
 	return func(c *fileCreator) { c.logger = logger }
@@ -62,6 +68,7 @@ type fileCreator struct {
 	ndb      db.NodeDB
 	threads  int
 	workers  int
+	limits   Limits
 	software string
 	progress func(root node.Root, chunks uint64, bytes int64, entries uint64)
 
@@ -270,7 +277,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 
 	started := time.Now()
 	files := &checkpointFiles{dir: shop.result(), root: root, progress: c.progress}
-	cut := &cutter{ndb: c.ndb, root: root, size: chunkSize, threads: c.threads, workers: c.workers, files: files}
+	cut := &cutter{ndb: c.ndb, root: root, size: chunkSize, threads: c.threads, workers: c.workers, limits: c.limits, files: files}
 	chunks, err := cut.cut(ctx)
 	if err != nil {
 		return nil, err

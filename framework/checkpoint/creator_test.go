@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -604,4 +605,100 @@ func TestDiskFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	d.checkPins(t)
+}
+
+// TestCreatorLimits checks that nothing is made that can't be restored under the limits, and that what is
+// just within them can.
+func TestCreatorLimits(t *testing.T) {
+	ctx := t.Context()
+	ndb := openDB(t)
+	pairs := dataSet("uniform", 300)
+	root := commit(t, ndb, 1, node.RootTypeState, pairs)
+	finalize(t, ndb, root)
+	const chunkSize = 4096
+	for _, threads := range []int{1, 3} {
+		m := makeCheckpoint(t, ndb, root, chunkSize, threads)
+		just := Limits{Chunks: len(m.Chunks)}
+		for _, p := range pairs {
+			just.KeyBytes, just.ValueBytes = max(just.KeyBytes, len(p.Key)), max(just.ValueBytes, len(p.Value))
+		}
+		for i := range uint64(len(m.Chunks)) {
+			chunk := m.chunk(t, i)
+			raw, err := decompress(chunk, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			just.ChunkBytes = max(just.ChunkBytes, int64(len(chunk)))
+			just.RawBytes = max(just.RawBytes, int64(len(raw)))
+			just.Entries = max(just.Entries, len(splitChunk(t, chunk)))
+		}
+		below := func(change func(*Limits)) Limits {
+			l := just
+			change(&l)
+			return l
+		}
+		for name, limits := range map[string]Limits{
+			"":           just,
+			"Chunks":     below(func(l *Limits) { l.Chunks-- }),
+			"ChunkBytes": below(func(l *Limits) { l.ChunkBytes-- }),
+			"RawBytes":   below(func(l *Limits) { l.RawBytes-- }),
+			"Entries":    below(func(l *Limits) { l.Entries-- }),
+			"KeyBytes":   below(func(l *Limits) { l.KeyBytes-- }),
+			"ValueBytes": below(func(l *Limits) { l.ValueBytes-- }),
+		} {
+			dir := t.TempDir()
+			_, err := newCreator(t, dir, ndb, WithThreads(threads), WithCreatorLimits(limits)).CreateCheckpoint(ctx, root, chunkSize)
+			to := newRestorer(t, openDB(t), WithLimits(limits))
+			if name == "" {
+				if err != nil {
+					t.Errorf("%d threads, just within the limits: %v", threads, err)
+				}
+				restore(t, to, m)
+				continue
+			}
+			if !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits."+name+" ") {
+				t.Errorf("%d threads, %s: %v", threads, name, err)
+			}
+			if names := namesIn(t, dir); len(names) > 0 {
+				t.Errorf("%d threads, %s: %v is left", threads, name, names)
+			}
+			err = to.StartRestore(ctx, m.Metadata)
+			for i := uint64(0); err == nil && i < uint64(len(m.Chunks)); i++ {
+				_, err = to.RestoreChunk(ctx, i, bytes.NewReader(m.chunk(t, i)))
+			}
+			if !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits."+name+" ") {
+				t.Errorf("%d threads, %s: the restore: %v", threads, name, err)
+			}
+			if name == "Chunks" {
+				if _, err := Verify(ctx, m.path, VerifyLimits(limits)); !errors.Is(err, ErrLimitExceeded) {
+					t.Errorf("%d threads, %s: the verification: %v", threads, name, err)
+				}
+			}
+		}
+	}
+}
+
+// TestLongPaths checks that a tree of thousands of keys that are prefixes of each other becomes no
+// checkpoint of many times its size, and does become one where the chunk size is enough.
+func TestLongPaths(t *testing.T) {
+	key := bytes.Repeat([]byte{0xa5}, 2048)
+	var pairs []vectors.Pair
+	for n := range len(key) + 1 {
+		pairs = append(pairs, vectors.Pair{Key: key[:n], Value: []byte{1}})
+	}
+	d := newTreeDB(t, pairs, 1, db.DefaultEmbedBytes) // whose longest path takes 2.1 MiB
+	for _, threads := range []int{1, 4} {
+		dir := t.TempDir()
+		_, err := newCreator(t, dir, d, WithThreads(threads)).CreateCheckpoint(t.Context(), d.root, 64<<10)
+		if !errors.Is(err, ErrChunkSizeTooSmall) {
+			t.Errorf("%d threads: %v", threads, err)
+		}
+		if names := namesIn(t, dir); len(names) > 0 {
+			t.Errorf("%d threads: %v is left", threads, names)
+		}
+		d.checkPins(t)
+		if _, err := newCreator(t, dir, d, WithThreads(threads)).CreateCheckpoint(t.Context(), d.root, 256<<10); err != nil {
+			t.Errorf("%d threads, larger chunks: %v", threads, err)
+		}
+	}
 }

@@ -25,7 +25,7 @@ type Progress interface {
 // RestorerOption is an option of NewRestorer.
 type RestorerOption func(*restorer)
 
-// WithLimits bounds what chunks may hold. Keys and values are bound by the database's limits where these
+// WithLimits bounds what checkpoints may hold. Keys and values are bound by the database's limits where these
 // are lower.
 func WithLimits(limits Limits) RestorerOption { return func(r *restorer) { r.limits = limits } }
 
@@ -182,6 +182,9 @@ func (r *restorer) validate(m *Metadata) error {
 	}
 	if m.Root.IsEmpty() && len(m.Chunks) != 1 {
 		return fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(m.Chunks))
+	}
+	if n := len(m.Chunks); n > r.limits.Chunks {
+		return exceeded("Chunks", r.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
 	}
 	return nil
 }
