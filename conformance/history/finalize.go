@@ -69,7 +69,7 @@ func names(roots []*root) (names []node.Root) {
 func (r *run) finalized(roots []*root) {
 	ended := r.insert != nil && r.insert.version == roots[0].Version
 	for i, t := range roots {
-		x := r.restoring(t.Root, false)
+		x := r.restoring(t.Root)
 		switch c := r.candidates[t.Root]; {
 		case x == nil || !x.complete:
 		case c != nil && r.parentFinal(c):

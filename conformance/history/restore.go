@@ -76,13 +76,26 @@ func (r *run) source() (name node.Root, c reference.Content) {
 	return node.Root{Namespace: namespace, Version: version, Type: typ, Hash: reference.Build(c).RootHash()}, c
 }
 
-// restoring returns the restore of a root, or of any root of its type.
-func (r *run) restoring(name node.Root, any bool) *restore {
+// restoring returns the restore of a root, nil where the insert has none.
+func (r *run) restoring(name node.Root) *restore {
 	if r.insert == nil {
 		return nil
 	}
 	for _, x := range r.insert.roots {
-		if x.name == name || any && x.name.Type == name.Type {
+		if x.name == name {
+			return x
+		}
+	}
+	return nil
+}
+
+// unfinished returns a root of the insert that is not complete, nil where there is none.
+func (r *run) unfinished() *restore {
+	if r.insert == nil {
+		return nil
+	}
+	for _, x := range r.insert.roots {
+		if !x.complete {
 			return x
 		}
 	}
@@ -93,11 +106,10 @@ func (r *run) restoring(name node.Root, any bool) *restore {
 func (r *run) startRestore() bool {
 	name, c := r.source()
 	x := r.checkpointOf(name, c)
-	inTheWay := r.restoring(name, true)
 	switch {
-	case inTheWay != nil && inTheWay.name == name && r.current() == nil:
+	case r.restoring(name) != nil && r.current() == nil:
 		return true // it may be taken up, or is in the way
-	case inTheWay != nil || r.current() != nil:
+	case r.unfinished() != nil || r.current() != nil:
 		r.refused("a restore beside another", r.restorer.StartRestore(r.ctx, x.metadata), checkpoint.ErrRestoreAlreadyInProgress)
 		return true
 	}
@@ -162,7 +174,7 @@ func (r *run) checkpointOf(name node.Root, c reference.Content) *restore {
 // startRawRestore tells of a root whose chunks are cut anywhere.
 func (r *run) startRawRestore() bool {
 	name, c := r.source()
-	if r.restoring(name, false) != nil {
+	if r.restoring(name) != nil {
 		return false
 	}
 	r.must(r.ndb.StartMultipart(r.ctx, name.Version))
@@ -356,12 +368,12 @@ func (r *run) restoreAll() bool {
 		case x != nil:
 			roots = append(roots, &root{Root: x.name})
 		case r.chance(3, "an empty one beside it"):
-			if r.restoring(emptyRoot(t, r.insert.version), false) == nil {
+			if r.restoring(emptyRoot(t, r.insert.version)) == nil {
 				roots = append(roots, r.bare(t, r.insert.version))
 			}
 		case r.chance(2, "a candidate beside it"):
 			i := slices.IndexFunc(r.pending(), func(c *root) bool {
-				return c.Version == r.insert.version && c.Type == t && r.parentFinal(c) && r.restoring(c.Root, false) == nil
+				return c.Version == r.insert.version && c.Type == t && r.parentFinal(c) && r.restoring(c.Root) == nil
 			})
 			if i >= 0 {
 				roots = append(roots, r.pending()[i])

@@ -40,6 +40,8 @@ type Creator interface {
 	// CreateCheckpoint creates a new checkpoint at the given root, cut into chunks of about chunkSize bytes
 	// before compression. When it returns, the checkpoint is safe from a loss of power.
 	//
+	// A tree whose paths are too long for the chunk size is ErrChunkSizeTooSmall.
+	//
 	// A checkpoint that is there already is returned as it is; it is ErrParametersDiffer where it is known
 	// to have been made with another chunk size.
 	CreateCheckpoint(ctx context.Context, root node.Root, chunkSize uint64) (*Metadata, error)
@@ -57,7 +59,12 @@ type Restorer interface {
 	//
 	// It opens the database's multipart insert of the checkpoint's version where none is open. Where that
 	// insert holds this very restore already (the process that began it has gone), it is taken up with the
-	// chunks that are durable.
+	// chunks that are durable; where these are all, it is completed here, and no restore is in progress
+	// afterwards.
+	//
+	// It returns ErrRestoreAlreadyInProgress while another restore is in progress, and where the insert
+	// holds what has to be ended first: another version, until that is finalized or aborted, or a root that
+	// is not complete. The error names it. Other roots of the version that are complete are in nobody's way.
 	StartRestore(ctx context.Context, checkpoint *Metadata) error
 
 	// AbortRestore aborts a checkpoint restore in progress. It waits for chunks in flight, which fail.

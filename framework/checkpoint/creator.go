@@ -22,6 +22,9 @@ import (
 // releaseTimeout is how long ending a pin may take when its owner's context is done already.
 const releaseTimeout = 10 * time.Second
 
+// indexTimeout is how long writing the index may take: it reads the metadata of all checkpoints.
+const indexTimeout = time.Minute
+
 // Inspector is what a Creator of files can tell beside. What NewFileCreator returns is one.
 type Inspector interface {
 	// Describe returns the manifest and the absolute path of a root's checkpoint. The manifest is nil where
@@ -43,6 +46,30 @@ func WithThreads(n int) CreatorOption { return func(c *fileCreator) { c.threads 
 // takes some 5 MiB of memory, and the length of its longest value.
 func WithWorkers(n int) CreatorOption { return func(c *fileCreator) { c.workers = n } }
 
+// WithCreatorLimits bounds what checkpoints are made to hold: what can't be restored under these limits is
+// ErrLimitExceeded when it is made.
+func WithCreatorLimits(limits Limits) CreatorOption {
+	return func(c *fileCreator) { c.limits = limits }
+}
+
+// Verification says whether a checkpoint is verified, as by Verify, before it appears.
+type Verification int
+
+const (
+	// VerifyAlways verifies every checkpoint. It costs about as much again as making it.
+	VerifyAlways Verification = iota
+	// VerifyUnlessIntegrity leaves it out where the database finds what is damaged by itself (see
+	// db.Capabilities): then damage to the files as they are written is all that could be found.
+	VerifyUnlessIntegrity
+	// VerifyNever verifies none.
+	VerifyNever
+)
+
+// WithVerification sets which checkpoints are verified before they appear; the default is VerifyAlways.
+func WithVerification(v Verification) CreatorOption {
+	return func(c *fileCreator) { c.verification = v }
+}
+
 // WithCreatorLogger sets where messages go; by default there are none.
 func WithCreatorLogger(logger hclog.Logger) CreatorOption {
 	return func(c *fileCreator) { c.logger = logger }
@@ -62,8 +89,11 @@ type fileCreator struct {
 	ndb      db.NodeDB
 	threads  int
 	workers  int
+	limits   Limits
 	software string
-	progress func(root node.Root, chunks uint64, bytes int64, entries uint64)
+
+	verification Verification
+	progress     func(root node.Root, chunks uint64, bytes int64, entries uint64)
 
 	mu     sync.Mutex
 	making map[node.Root]chan struct{} // closed when the making has ended
@@ -168,7 +198,31 @@ func (c *fileCreator) DeleteCheckpoint(ctx context.Context, version uint16, root
 	if err != nil {
 		return fmt.Errorf("checkpoint: deleting %s: %w", dir, err)
 	}
+	shop, err := openWorkshop(c.path)
+	if err != nil {
+		c.logger.Warn("index can't be written", "path", c.path, "err", err)
+		return nil
+	}
+	defer c.closeWorkshop(shop)
+	c.index(ctx, shop)
 	return nil
+}
+
+// index brings the index up to date after a checkpoint came or went, also where ctx ends just now. The
+// checkpoint is as good without.
+func (c *fileCreator) index(ctx context.Context, shop *workshop) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), indexTimeout)
+	defer cancel()
+	err := c.updateIndex(ctx, func(b []byte) error { return shop.replace(b, filepath.Join(c.path, IndexName)) })
+	if err != nil {
+		c.logger.Warn("index can't be written", "path", c.path, "err", err)
+	}
+}
+
+func (c *fileCreator) closeWorkshop(shop *workshop) {
+	if err := shop.close(); err != nil {
+		c.logger.Warn("directory can't be removed", "path", shop.path, "err", err)
+	}
 }
 
 // lock waits until nobody else in this process makes or deletes the checkpoint of root.
@@ -259,18 +313,14 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if cerr := shop.close(); cerr != nil {
-			c.logger.Warn("directory can't be removed", "path", shop.path, "err", cerr)
-		}
-	}()
+	defer c.closeWorkshop(shop)
 	if err := sweep(c.path); err != nil {
 		c.logger.Warn("what a crash left can't be removed", "err", err)
 	}
 
 	started := time.Now()
 	files := &checkpointFiles{dir: shop.result(), root: root, progress: c.progress}
-	cut := &cutter{ndb: c.ndb, root: root, size: chunkSize, threads: c.threads, workers: c.workers, files: files}
+	cut := &cutter{ndb: c.ndb, root: root, size: chunkSize, threads: c.threads, workers: c.workers, limits: c.limits, files: files}
 	chunks, err := cut.cut(ctx)
 	if err != nil {
 		return nil, err
@@ -286,7 +336,29 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if err := files.finish(ctx, m, manifest); err != nil {
 		return nil, err
 	}
-	return c.publish(ctx, shop, m, chunkSize)
+	if err := c.verify(ctx, shop, root); err != nil {
+		return nil, err
+	}
+	if m, err = c.publish(ctx, shop, m, chunkSize); err != nil {
+		return nil, err
+	}
+	c.index(ctx, shop)
+	return m, nil
+}
+
+// verify verifies the checkpoint of root that a workshop holds, where the setting says so.
+func (c *fileCreator) verify(ctx context.Context, shop *workshop, root node.Root) error {
+	if c.verification == VerifyNever || c.verification == VerifyUnlessIntegrity && c.ndb.Info().Capabilities.Integrity {
+		return nil
+	}
+	opts := []VerifyOption{VerifyRoot(root), VerifyLimits(c.limits)}
+	if c.workers > 0 {
+		opts = append(opts, VerifyWorkers(c.workers))
+	}
+	if _, err := Verify(ctx, shop.result(), opts...); err != nil {
+		return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)
+	}
+	return nil
 }
 
 // publish puts a finished checkpoint into its place.

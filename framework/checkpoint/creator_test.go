@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -173,7 +174,7 @@ func TestCreateAgainAndDelete(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("files %v, want %v", got, want)
 	}
-	if names := readNames(t, dir); !slices.Equal(names, []string{"3"}) {
+	if names := readNames(t, dir); !slices.Equal(names, []string{"3", IndexName}) {
 		t.Errorf("beside the checkpoint: %v", names)
 	}
 	manifest, path, err := c.(Inspector).Describe(ctx, root)
@@ -224,7 +225,7 @@ func TestCreateAgainAndDelete(t *testing.T) {
 	if err := c.DeleteCheckpoint(ctx, 1, root); err != nil {
 		t.Fatal(err)
 	}
-	if names := readNames(t, dir); len(names) != 0 {
+	if names := readNames(t, dir); !slices.Equal(names, []string{IndexName}) {
 		t.Errorf("left behind: %v", names)
 	}
 	if err := c.DeleteCheckpoint(ctx, 1, root); !errors.Is(err, ErrCheckpointNotFound) {
@@ -438,7 +439,7 @@ func TestLeftoversOfCrashes(t *testing.T) {
 	if _, err := c.CreateCheckpoint(ctx, root, 1024); err != nil {
 		t.Fatal(err)
 	}
-	if names := readNames(t, dir); !slices.Equal(names, []string{filepath.Base(alive.path), "1"}) {
+	if names := readNames(t, dir); !slices.Equal(names, []string{filepath.Base(alive.path), "1", IndexName}) {
 		t.Errorf("names %v", names)
 	}
 	if _, err := os.Stat(filepath.Join(partial, "9")); !os.IsNotExist(err) {
@@ -483,7 +484,7 @@ func TestCreateConcurrently(t *testing.T) {
 	if names := readNames(t, filepath.Join(dir, "1")); !slices.Equal(names, []string{root.Hash.Hex()}) {
 		t.Errorf("names %v", names)
 	}
-	if names := readNames(t, dir); !slices.Equal(names, []string{"1"}) {
+	if names := readNames(t, dir); !slices.Equal(names, []string{"1", IndexName}) {
 		t.Errorf("names %v", names)
 	}
 	if pins, err := ndb.Pins(ctx); err != nil || len(pins) != 0 {
@@ -604,4 +605,150 @@ func TestDiskFails(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 	d.checkPins(t)
+}
+
+// TestCreatorLimits checks that nothing is made that can't be restored under the limits, and that what is
+// just within them can.
+func TestCreatorLimits(t *testing.T) {
+	ctx := t.Context()
+	ndb := openDB(t)
+	pairs := dataSet("uniform", 300)
+	root := commit(t, ndb, 1, node.RootTypeState, pairs)
+	finalize(t, ndb, root)
+	const chunkSize = 4096
+	for _, threads := range []int{1, 3} {
+		m := makeCheckpoint(t, ndb, root, chunkSize, threads)
+		just := Limits{Chunks: len(m.Chunks)}
+		for _, p := range pairs {
+			just.KeyBytes, just.ValueBytes = max(just.KeyBytes, len(p.Key)), max(just.ValueBytes, len(p.Value))
+		}
+		for i := range uint64(len(m.Chunks)) {
+			chunk := m.chunk(t, i)
+			raw, err := decompress(chunk, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			just.ChunkBytes = max(just.ChunkBytes, int64(len(chunk)))
+			just.RawBytes = max(just.RawBytes, int64(len(raw)))
+			just.Entries = max(just.Entries, len(splitChunk(t, chunk)))
+		}
+		below := func(change func(*Limits)) Limits {
+			l := just
+			change(&l)
+			return l
+		}
+		for name, limits := range map[string]Limits{
+			"":           just,
+			"Chunks":     below(func(l *Limits) { l.Chunks-- }),
+			"ChunkBytes": below(func(l *Limits) { l.ChunkBytes-- }),
+			"RawBytes":   below(func(l *Limits) { l.RawBytes-- }),
+			"Entries":    below(func(l *Limits) { l.Entries-- }),
+			"KeyBytes":   below(func(l *Limits) { l.KeyBytes-- }),
+			"ValueBytes": below(func(l *Limits) { l.ValueBytes-- }),
+		} {
+			dir := t.TempDir()
+			_, err := newCreator(t, dir, ndb, WithThreads(threads), WithCreatorLimits(limits)).CreateCheckpoint(ctx, root, chunkSize)
+			to := newRestorer(t, openDB(t), WithLimits(limits))
+			if name == "" {
+				if err != nil {
+					t.Errorf("%d threads, just within the limits: %v", threads, err)
+				}
+				restore(t, to, m)
+				continue
+			}
+			if !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits."+name+" ") {
+				t.Errorf("%d threads, %s: %v", threads, name, err)
+			}
+			if names := namesIn(t, dir); len(names) > 0 {
+				t.Errorf("%d threads, %s: %v is left", threads, name, names)
+			}
+			err = to.StartRestore(ctx, m.Metadata)
+			for i := uint64(0); err == nil && i < uint64(len(m.Chunks)); i++ {
+				_, err = to.RestoreChunk(ctx, i, bytes.NewReader(m.chunk(t, i)))
+			}
+			if !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits."+name+" ") {
+				t.Errorf("%d threads, %s: the restore: %v", threads, name, err)
+			}
+			if name == "Chunks" {
+				if _, err := Verify(ctx, m.path, VerifyLimits(limits)); !errors.Is(err, ErrLimitExceeded) {
+					t.Errorf("%d threads, %s: the verification: %v", threads, name, err)
+				}
+			}
+		}
+	}
+}
+
+// lyingDB is a treeDB with a value that is not what it was when the tree was hashed.
+type lyingDB struct {
+	*treeDB
+	integrity bool
+}
+
+func (d *lyingDB) Info() db.Info {
+	info := d.treeDB.Info()
+	info.Capabilities.Integrity = d.integrity
+	return info
+}
+
+// TestVerifiedWhenMade checks that a checkpoint that would not verify does not appear, unless that was
+// not to be looked at.
+func TestVerifiedWhenMade(t *testing.T) {
+	ctx := t.Context()
+	d := newTreeDB(t, dataSet("uniform", 100), 1, 0)
+	for i := range d.entries {
+		r, err := node.ParseRecord(d.entries[i].Record, d.entries[i].Address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Leaf && len(r.Value) > 0 && i > len(d.entries)/2 {
+			r.Value[0] ^= 1 // which lies in the record
+			break
+		}
+	}
+	for _, c := range []struct {
+		opts      []CreatorOption
+		integrity bool
+		refused   bool
+	}{
+		{nil, false, true},
+		{nil, true, true}, // what a database promises is believed where the setting says so
+		{[]CreatorOption{WithVerification(VerifyUnlessIntegrity)}, false, true},
+		{[]CreatorOption{WithVerification(VerifyUnlessIntegrity)}, true, false},
+		{[]CreatorOption{WithVerification(VerifyNever)}, false, false},
+	} {
+		dir := t.TempDir()
+		_, err := newCreator(t, dir, &lyingDB{d, c.integrity}, c.opts...).CreateCheckpoint(ctx, d.root, 1024)
+		if c.refused != errors.Is(err, ErrChunkProofVerificationFailed) || !c.refused && err != nil {
+			t.Errorf("%+v: %v", c, err)
+		}
+		if names := namesIn(t, dir); c.refused != (len(names) == 0) {
+			t.Errorf("%+v: files %v", c, names)
+		}
+		d.checkPins(t)
+	}
+}
+
+// TestLongPaths checks that a tree of thousands of keys that are prefixes of each other becomes no
+// checkpoint of many times its size, and does become one where the chunk size is enough.
+func TestLongPaths(t *testing.T) {
+	key := bytes.Repeat([]byte{0xa5}, 512)
+	var pairs []vectors.Pair
+	for n := range len(key) + 1 {
+		pairs = append(pairs, vectors.Pair{Key: key[:n], Value: []byte{1}})
+	}
+	d := newTreeDB(t, pairs, 1, db.DefaultEmbedBytes) // whose longest path takes some 140 KiB
+	for _, threads := range []int{1, 4} {
+		dir := t.TempDir()
+		_, err := newCreator(t, dir, d, WithThreads(threads)).CreateCheckpoint(t.Context(), d.root, 8<<10)
+		if !errors.Is(err, ErrChunkSizeTooSmall) {
+			t.Errorf("%d threads: %v", threads, err)
+		}
+		if names := namesIn(t, dir); len(names) > 0 {
+			t.Errorf("%d threads: %v is left", threads, names)
+		}
+		d.checkPins(t)
+		if _, err := newCreator(t, dir, d, WithThreads(threads)).CreateCheckpoint(t.Context(), d.root, 16<<10); err != nil {
+			t.Errorf("%d threads, larger chunks: %v", threads, err)
+		}
+	}
 }

@@ -35,6 +35,7 @@ type cutter struct {
 	size    uint64
 	threads int
 	workers int
+	limits  Limits
 	files   chunkFiles
 }
 
@@ -44,7 +45,7 @@ func (c *cutter) cut(ctx context.Context) (uint64, error) {
 		c.workers = runtime.GOMAXPROCS(0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	p := &pipeline{files: c.files, group: group, slots: make(chan struct{}, c.workers)}
+	p := &pipeline{files: c.files, limits: c.limits.withDefaults(), group: group, slots: make(chan struct{}, c.workers)}
 	var chunks uint64
 	group.Go(func() (err error) {
 		switch {
@@ -79,11 +80,15 @@ func (c *cutter) sequence(ctx context.Context, p *pipeline) (chunks uint64, err 
 		return 0, err
 	}
 	defer func() { w.abandon() }()
-	t.begin(w.out)
+	if err := t.begin(w.out); err != nil {
+		return 0, err
+	}
 	chunks = 1
 	// more ends the chunk, and begins the next one where there is any.
 	more := func() (bool, error) {
-		t.end()
+		if err := t.end(); err != nil {
+			return false, err
+		}
 		w.close(t.leaves, t.nodes)
 		if t.finished() {
 			return false, nil
@@ -92,8 +97,7 @@ func (c *cutter) sequence(ctx context.Context, p *pipeline) (chunks uint64, err 
 			return false, err
 		}
 		chunks++
-		t.begin(w.out)
-		return true, nil
+		return true, t.begin(w.out)
 	}
 
 	for e, err := range c.ndb.Walk(ctx, c.root, node.RootPosition()) {
@@ -160,13 +164,17 @@ func (c *cutter) step(ctx context.Context, p *pipeline, t *task, index uint64) e
 		return err
 	}
 	defer w.abandon()
-	t.begin(w.out)
+	if err := t.begin(w.out); err != nil {
+		return err
+	}
 	if t.advance() {
 		if err := c.walk(ctx, t); err != nil {
 			return err
 		}
 	}
-	t.end()
+	if err := t.end(); err != nil {
+		return err
+	}
 	w.close(t.leaves, t.nodes)
 	return nil
 }
@@ -211,9 +219,10 @@ func (c *cutter) load(ctx context.Context, child *node.Child, position node.Posi
 
 // pipeline runs the workers that compress, hash and write chunks.
 type pipeline struct {
-	files chunkFiles
-	group *errgroup.Group
-	slots chan struct{}
+	files  chunkFiles
+	limits Limits
+	group  *errgroup.Group
+	slots  chan struct{}
 }
 
 // chunkWork is a chunk that is being made.
@@ -225,15 +234,15 @@ type chunkWork struct {
 
 // open begins a chunk. It waits until a worker is free.
 func (p *pipeline) open(ctx context.Context, index uint64) (*chunkWork, error) {
-	if index >= MaxChunks {
-		return nil, fmt.Errorf("%w: the chunk size makes more than MaxChunks (%d) chunks: choose a larger one", ErrLimitExceeded, MaxChunks)
+	if index >= uint64(p.limits.Chunks) {
+		return nil, exceeded("Chunks", p.limits.Chunks, "the chunk size makes more chunks: choose a larger one")
 	}
 	select {
 	case p.slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
-	out, in := newChunkEncoder()
+	out, in := newChunkEncoder(&p.limits)
 	w := &chunkWork{out: out, counts: make(chan [2]uint64, 1)}
 	p.group.Go(func() error {
 		defer func() { <-p.slots }()
@@ -259,6 +268,9 @@ func (p *pipeline) write(index uint64, in <-chan *segment, counts <-chan [2]uint
 	}
 	if err != nil {
 		return err
+	}
+	if c.bytes > p.limits.ChunkBytes {
+		return exceeded("ChunkBytes", p.limits.ChunkBytes, fmt.Sprintf("a chunk of this chunk size has %d", c.bytes))
 	}
 	if n, ok := <-counts; ok {
 		p.files.done(index, chunkInfo{compressed: c, entries: n[0], nodes: n[1]})

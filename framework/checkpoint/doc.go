@@ -18,6 +18,11 @@
 //	<version>/<root hash>/meta            the metadata's encoding
 //	<version>/<root hash>/chunks/<index>  a chunk
 //	<version>/<root hash>/manifest.json   sizes, counts and times: ours, and never needed
+//	index.json                            what is there: see Index; never needed either
+//
+// It is the same on disk, behind any web server and in an object store. Nothing in a checkpoint's directory
+// changes once it is there, and the metadata is what makes it one: whoever copies a checkpoint copies that
+// last. Only the index changes, and is replaced as a whole.
 //
 // Where two roots of a version share a hash, the second one's directory is <root hash>-<root type>. A
 // checkpoint appears with one rename, when everything in it is safe from a loss of power. Names that

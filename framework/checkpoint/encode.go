@@ -10,6 +10,7 @@ import (
 	"github.com/golang/snappy"
 
 	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
 // A chunk is the entries of a proof (version 0), one after the other, each as a CBOR byte string or null,
@@ -51,13 +52,43 @@ var segments = sync.Pool{New: func() any { return &segment{data: make([]byte, 0,
 type chunkEncoder struct {
 	out     chan<- *segment
 	current *segment
-	entries uint64
+	limits  *Limits
+	entries int
+	sent    int64 // bytes of the segments that were passed on
 }
 
 // newChunkEncoder returns an encoder, and what its compressor receives from.
-func newChunkEncoder() (*chunkEncoder, <-chan *segment) {
+func newChunkEncoder(limits *Limits) (*chunkEncoder, <-chan *segment) {
 	ch := make(chan *segment, segmentsAhead)
-	return &chunkEncoder{out: ch, current: segments.Get().(*segment)}, ch
+	return &chunkEncoder{out: ch, current: segments.Get().(*segment), limits: limits}, ch
+}
+
+// check says whether the chunk is, so far, one that can be restored under the limits.
+func (e *chunkEncoder) check() error {
+	switch {
+	case e.entries > e.limits.Entries:
+		return exceeded("Entries", e.limits.Entries, "a chunk of this chunk size has more")
+	case e.sent+int64(len(e.current.data)) > e.limits.RawBytes:
+		return exceeded("RawBytes", e.limits.RawBytes, "a chunk of this chunk size is longer before compression")
+	}
+	return nil
+}
+
+// checkLeaf says whether a leaf, given its encoding, can be restored under the limits.
+func (l *Limits) checkLeaf(encoding []byte) error {
+	if len(encoding)-node.LeafOverhead <= min(l.KeyBytes, l.ValueBytes) {
+		return nil
+	}
+	c, _, err := node.ParseCompactV0(encoding)
+	switch {
+	case err != nil:
+		return err
+	case len(c.Key) > l.KeyBytes:
+		return exceeded("KeyBytes", l.KeyBytes, fmt.Sprintf("a key has %d", len(c.Key)))
+	case len(c.Value) > l.ValueBytes:
+		return exceeded("ValueBytes", l.ValueBytes, fmt.Sprintf("the value of key %x has %d", c.Key, len(c.Value)))
+	}
+	return nil
 }
 
 // included adds the entry of a node that is included, given its compact encoding.
@@ -85,6 +116,7 @@ func (e *chunkEncoder) end() {
 	e.entries++
 	e.current.ends = append(e.current.ends, len(e.current.data))
 	if len(e.current.data) >= segmentBytes {
+		e.sent += int64(len(e.current.data))
 		e.out <- e.current
 		e.current = segments.Get().(*segment)
 	}

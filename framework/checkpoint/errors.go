@@ -40,6 +40,9 @@ var (
 	ErrDamaged = errors.New(moduleName, 103, "checkpoint: damaged")
 	// ErrCheckpointerEnded is the error when a checkpointer that has ended is asked for something.
 	ErrCheckpointerEnded = errors.New(moduleName, 104, "checkpoint: checkpointer has ended")
+	// ErrChunkSizeTooSmall is the error when chunks of the size asked for would hold little but the paths to
+	// where they begin.
+	ErrChunkSizeTooSmall = errors.New(moduleName, 105, "checkpoint: chunk size too small for the tree")
 )
 
 // errIncomplete is what a checkpoint is whose chunks, each a valid proof, leave nodes out.

@@ -49,6 +49,7 @@ type task struct {
 	lastLeaf bool
 	leaves   uint64 // visited, own leaves included
 	nodes    uint64 // visited, leaves included
+	over     error  // why a leaf can't be restored under the limits
 
 	// free are nodes whose memory can be used again; those that other tasks have, too, are never in it.
 	free   []*begun
@@ -61,8 +62,17 @@ func newTask(chunkSize uint64) *task { return &task{chunkSize: chunkSize, fresh:
 // finished says that nothing is left to visit.
 func (t *task) finished() bool { return !t.fresh && len(t.frames) == t.base }
 
+// A chunk repeats the path to where it begins. Where that is much longer than what it is there for, as with
+// thousands of keys that are prefixes of each other, the checkpoint would be many times the state. The
+// path may be maxPathShare times the chunk size, and always pathBytes, which is more than any other tree
+// has.
+const (
+	maxPathShare = 10
+	pathBytes    = 64 << 10
+)
+
 // begin starts a chunk with what lies on the path.
-func (t *task) begin(out *chunkEncoder) {
+func (t *task) begin(out *chunkEncoder) error {
 	t.out, t.size, t.lastLeaf, t.leaves, t.nodes = out, 0, false, t.owedLeaves, t.owedNodes
 	t.owedLeaves, t.owedNodes = 0, 0
 	for i := range t.frames {
@@ -72,10 +82,14 @@ func (t *task) begin(out *chunkEncoder) {
 			t.standIn(&f.Children[side])
 		}
 	}
+	if t.size > pathBytes && t.size/maxPathShare > t.chunkSize {
+		return fmt.Errorf("%w: the path to where a chunk begins takes %d bytes, and the chunk size is %d", ErrChunkSizeTooSmall, t.size, t.chunkSize)
+	}
+	return t.out.check()
 }
 
 // end ends the chunk: what the path's nodes have beyond it is left out.
-func (t *task) end() {
+func (t *task) end() error {
 	for i := len(t.frames) - 1; i >= 0; i-- {
 		f := &t.frames[i]
 		first := f.side + 1
@@ -86,7 +100,9 @@ func (t *task) end() {
 			t.standIn(&f.Children[side])
 		}
 	}
+	err := t.withinLimits()
 	t.out = nil
+	return err
 }
 
 // advance visits what can be visited without another record. It returns true when the next record is
@@ -144,7 +160,7 @@ func (t *task) take(e *db.Entry) error {
 	if b.Leaf {
 		t.visitLeaf(b.Encoding)
 		t.free = append(t.free, b)
-		return nil
+		return t.withinLimits()
 	}
 
 	b.end = start + b.LabelBitLength
@@ -156,10 +172,11 @@ func (t *task) take(e *db.Entry) error {
 		t.nodes++
 		t.leaves++
 		t.lastLeaf = true
+		t.checkLeaf(b.OwnLeaf)
 	}
 	t.frames = append(t.frames, frame{begun: b})
 	t.settle()
-	return nil
+	return t.withinLimits()
 }
 
 // check checks that a record is that of the node that comes next, as far as that costs nothing: a walk
@@ -182,8 +199,23 @@ func (t *task) check(r *node.Record, e *db.Entry) (start node.Depth, err error) 
 	return f.end, nil
 }
 
+// withinLimits says whether the chunk so far can be restored under the limits.
+func (t *task) withinLimits() error {
+	if t.over != nil {
+		return t.over
+	}
+	return t.out.check()
+}
+
+func (t *task) checkLeaf(encoding []byte) {
+	if t.over == nil {
+		t.over = t.out.limits.checkLeaf(encoding)
+	}
+}
+
 func (t *task) visitLeaf(encoding []byte) {
 	t.include(encoding)
+	t.checkLeaf(encoding)
 	t.nodes++
 	t.leaves++
 	t.lastLeaf = true

@@ -7,9 +7,12 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
-// Limits bounds what a chunk may make its receiver take memory and time for. A zero field means the
-// default. Whoever restores chunks at once may need as much for each.
+// Limits bounds what a checkpoint may make its receiver take memory and time for. A zero field means the
+// default. Whoever restores chunks at once may need as much for each. A creator makes nothing that can't
+// be restored under its own.
 type Limits struct {
+	// Chunks is the largest number of chunks, and so the length of the metadata: never more than MaxChunks.
+	Chunks int
 	// ChunkBytes is the length of the longest chunk.
 	ChunkBytes int64
 	// RawBytes is what a chunk may be before compression.
@@ -30,6 +33,9 @@ const (
 )
 
 func (l Limits) withDefaults() Limits {
+	if l.Chunks <= 0 || l.Chunks > MaxChunks {
+		l.Chunks = MaxChunks
+	}
 	if l.ChunkBytes <= 0 {
 		l.ChunkBytes = DefaultChunkBytes
 	}

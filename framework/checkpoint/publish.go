@@ -96,6 +96,18 @@ func (w *workshop) publish(dataDir, dir string) error {
 	return errors.Join(syncDir(parent), syncDir(dataDir))
 }
 
+// replace writes a file in the workshop, makes it safe, and renames it to path.
+func (w *workshop) replace(b []byte, path string) error {
+	aside := filepath.Join(w.path, rand.Text())
+	if err := writeFile(aside, b); err != nil {
+		return err
+	}
+	if err := os.Rename(aside, path); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // discard makes the checkpoint in dir disappear at once, and then removes it.
 func discard(dataDir, dir string) error {
 	gone := filepath.Join(dataDir, deletedPrefix+rand.Text())

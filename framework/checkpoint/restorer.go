@@ -18,14 +18,14 @@ import (
 type Progress interface {
 	// PendingChunks returns the indices, ascending, of the chunks that have yet to be restored; none where
 	// no restore is in progress. After StartRestore has taken up a restore, these are the ones to fetch.
-	// A restore of which everything but the last check was done before has one.
+	// A restore that StartRestore itself has completed has none.
 	PendingChunks() []uint64
 }
 
 // RestorerOption is an option of NewRestorer.
 type RestorerOption func(*restorer)
 
-// WithLimits bounds what chunks may hold. Keys and values are bound by the database's limits where these
+// WithLimits bounds what checkpoints may hold. Keys and values are bound by the database's limits where these
 // are lower.
 func WithLimits(limits Limits) RestorerOption { return func(r *restorer) { r.limits = limits } }
 
@@ -141,8 +141,33 @@ func (r *restorer) StartRestore(ctx context.Context, checkpoint *Metadata) error
 	if err != nil {
 		return fmt.Errorf("checkpoint: starting the restore of %s: %w", checkpoint.Root, err)
 	}
-	r.setSession(newSession(checkpoint, opened, done))
+	s := newSession(checkpoint, opened, done, r.ndb.Sync)
+	r.setSession(s)
+	if s.whole() {
+		// Nothing is left to come that could complete it.
+		return r.completeAtOnce(ctx, s)
+	}
 	return nil
+}
+
+// completeAtOnce completes a restore that has all of its chunks from before. Its caller holds operations.
+// Where that fails, no restore is in progress: nobody could bring it to an end.
+func (r *restorer) completeAtOnce(ctx context.Context, s *session) error {
+	_, err := r.complete(ctx, s)
+	if err == nil {
+		return nil
+	}
+	err = fmt.Errorf("checkpoint: completing the restore of %s: %w", s.metadata.Root, err)
+	s.end()
+	if !errors.Is(err, ErrChunkProofVerificationFailed) {
+		r.drop(s) // what is in the database is good; the next start goes on with it
+		return err
+	}
+	r.logger.Error("restore ends: the checkpoint is bad", "root", s.metadata.Root, "err", err)
+	if cerr := r.clean(ctx, s); cerr != nil {
+		r.logger.Warn("what the restore wrote can't be removed now", "err", cerr)
+	}
+	return err
 }
 
 func (r *restorer) validate(m *Metadata) error {
@@ -158,6 +183,9 @@ func (r *restorer) validate(m *Metadata) error {
 	if m.Root.IsEmpty() && len(m.Chunks) != 1 {
 		return fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(m.Chunks))
 	}
+	if n := len(m.Chunks); n > r.limits.Chunks {
+		return exceeded("Chunks", r.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
+	}
 	return nil
 }
 
@@ -171,17 +199,13 @@ func (r *restorer) openInsert(ctx context.Context, m *Metadata) (ours bool, done
 	}
 	tag := restoreTag(m)
 	if mp != nil {
-		if mp.Version != m.Root.Version {
-			return false, nil, fmt.Errorf("%w: a multipart insert of version %d is open: %w", ErrRestoreAlreadyInProgress, mp.Version, db.ErrMultipartInProgress)
-		}
 		for _, there := range mp.Roots {
 			if there.Root == m.Root && there.Chunks == uint64(len(m.Chunks)) && bytes.Equal(there.Tag, tag) {
 				return true, there.Done, nil
 			}
-			if there.Root.Type == m.Root.Type {
-				return false, nil, fmt.Errorf("%w: the multipart insert holds %d of %d chunks of another checkpoint, of %s, which has to be finished or aborted first",
-					ErrRestoreAlreadyInProgress, len(there.Done), there.Chunks, there.Root)
-			}
+		}
+		if err := inTheWay(mp, m); err != nil {
+			return false, nil, err
 		}
 	}
 	if mp == nil {
@@ -193,6 +217,21 @@ func (r *restorer) openInsert(ctx context.Context, m *Metadata) (ours bool, done
 		return false, nil, errors.Join(err, r.undoStart(ctx, m, mp == nil))
 	}
 	return mp == nil, nil, nil
+}
+
+// inTheWay says why the database's multipart insert keeps a checkpoint from being restored beside what
+// it holds: another version has to be finalized or aborted, a root of which chunks are missing to be
+// completed or aborted. A complete root is in the way of none but itself.
+func inTheWay(mp *db.Multipart, m *Metadata) error {
+	if mp.Version != m.Root.Version {
+		return fmt.Errorf("%w: %s has to be finalized or aborted first: %w", ErrRestoreAlreadyInProgress, describeInsert(mp), db.ErrMultipartInProgress)
+	}
+	for _, there := range mp.Roots {
+		if !there.Complete || there.Root == m.Root {
+			return fmt.Errorf("%w: %s, from another checkpoint, has to be finished or aborted first", ErrRestoreAlreadyInProgress, describeInsert(mp))
+		}
+	}
+	return nil
 }
 
 // undoStart removes what a start that failed has left, also where it failed because its context ended:
@@ -252,6 +291,7 @@ func (r *restorer) removeNodes(ctx context.Context, s *session) error {
 	if err := s.drain(ctx); err != nil {
 		return err
 	}
+	s.stopSyncing()
 	if err := r.ndb.AbortRoot(ctx, s.metadata.Root); err != nil {
 		return err
 	}
@@ -335,7 +375,7 @@ func (r *restorer) restoreChunk(ctx context.Context, s *session, index uint64, m
 		if err != nil {
 			return false, err
 		}
-		if err := writeChunk(ctx, w, tree, r.ndb.Info().EmbedBytes, s.sync); err != nil {
+		if err := writeChunk(ctx, w, tree, r.ndb.Info().EmbedBytes, s); err != nil {
 			return false, err
 		}
 	}
@@ -359,6 +399,7 @@ func (r *restorer) complete(ctx context.Context, s *session) (bool, error) {
 	if !s.finish() {
 		return false, ErrNoRestoreInProgress // aborted meanwhile
 	}
+	s.stopSyncing()
 	r.drop(s)
 	return true, nil
 }

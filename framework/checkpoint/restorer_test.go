@@ -9,8 +9,11 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -594,8 +597,11 @@ func TestRestoreTakenUp(t *testing.T) {
 				t.Fatal(err)
 			}
 			pending := r.(Progress).PendingChunks()
-			if want := max(left, 1); uint64(len(pending)) != want || pending[0] != n-want {
+			if uint64(len(pending)) != left || left > 0 && pending[0] != n-left {
 				t.Errorf("pending %v", pending)
+			}
+			if current := r.GetCurrentCheckpoint(); (current == nil) != (left == 0) {
+				t.Errorf("current checkpoint %v", current)
 			}
 			for i, index := range pending {
 				done, err := r.RestoreChunk(ctx, index, bytes.NewReader(m.chunk(t, index)))
@@ -709,4 +715,243 @@ func TestBadProofBesideChunkBeingWritten(t *testing.T) {
 		t.Errorf("the bad chunk: %v", err)
 	}
 	nothingVisible(t, to, m.Root)
+}
+
+// TestStartCompletes checks that a restore that has all of its chunks from before is completed when it is
+// taken up, and that what keeps it from that is told there.
+func TestStartCompletes(t *testing.T) {
+	ctx := t.Context()
+	whole := sourceOf(t, dataSet("uniform", 100), 4096, 0)
+	lacking := whole
+	lacking.Metadata = whole.clone()
+	lacking.Chunks = lacking.Chunks[:len(lacking.Chunks)-1]
+	for name, c := range map[string]struct {
+		made
+		want error
+	}{"whole": {whole, nil}, "a chunk left out": {lacking, ErrChunkProofVerificationFailed}} {
+		t.Run(name, func(t *testing.T) {
+			to := openDB(t)
+			r := newRestorer(t, &slowDB{NodeDB: to, failures: 1}) // it has all chunks, and then its process ends
+			if err := r.StartRestore(ctx, c.Metadata); err != nil {
+				t.Fatal(err)
+			}
+			for i := range uint64(len(c.Chunks)) {
+				_, err := r.RestoreChunk(ctx, i, bytes.NewReader(c.chunk(t, i)))
+				if last := i == uint64(len(c.Chunks))-1; last != errors.Is(err, errTest) {
+					t.Fatalf("chunk %d: %v", i, err)
+				}
+			}
+
+			r = newRestorer(t, &slowDB{NodeDB: to, failures: 1})
+			if err := r.StartRestore(ctx, c.Metadata); !errors.Is(err, errTest) {
+				t.Errorf("a start whose completion fails: %v", err)
+			}
+			if current := r.GetCurrentCheckpoint(); current != nil {
+				t.Errorf("current checkpoint %v", current)
+			}
+			if err := r.StartRestore(ctx, c.Metadata); !errors.Is(err, c.want) {
+				t.Errorf("start: %v", err)
+			}
+			if current := r.GetCurrentCheckpoint(); current != nil {
+				t.Errorf("current checkpoint %v", current)
+			}
+			if _, err := r.RestoreChunk(ctx, 0, bytes.NewReader(c.chunk(t, 0))); !errors.Is(err, ErrNoRestoreInProgress) {
+				t.Errorf("a chunk afterwards: %v", err)
+			}
+			if c.want != nil {
+				nothingVisible(t, to, c.Root)
+				return
+			}
+			if err := r.AbortRestore(ctx); err != nil { // it is finished, for good
+				t.Fatal(err)
+			}
+			finalize(t, to, c.Root)
+			if !equalPairs(entriesOf(t, to, c.Root), dataSet("uniform", 100)) {
+				t.Error("other entries")
+			}
+		})
+	}
+}
+
+// TestRootsInTheWay checks which roots of a version may be restored beside what another process has left:
+// any beside complete ones, none beside one that has chunks to come.
+func TestRootsInTheWay(t *testing.T) {
+	ctx := t.Context()
+	first := sourceOf(t, dataSet("uniform", 100), 1024, 0)
+	second := sourceOf(t, dataSet("ragged", 100), 1024, 0)
+	from := openDB(t)
+	io := commit(t, from, 1, node.RootTypeIO, dataSet("accounts", 90))
+	finalize(t, from, io)
+	third := makeCheckpoint(t, from, io, 1024, 0)
+
+	to := openDB(t)
+	restore(t, newRestorer(t, to), first)
+	r := newRestorer(t, to)
+	if err := r.StartRestore(ctx, third.Metadata); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.RestoreChunk(ctx, 0, bytes.NewReader(third.chunk(t, 0))); err != nil {
+		t.Fatal(err)
+	}
+	r = newRestorer(t, to)
+	err := r.StartRestore(ctx, second.Metadata)
+	if !errors.Is(err, ErrRestoreAlreadyInProgress) || !strings.Contains(err.Error(), io.String()) {
+		t.Errorf("a root beside one that is not complete: %v", err)
+	}
+	later := second.clone()
+	later.Root.Version++
+	err = r.StartRestore(ctx, later)
+	if !errors.Is(err, ErrRestoreAlreadyInProgress) || !strings.Contains(err.Error(), io.String()) || !strings.Contains(err.Error(), first.Root.String()) {
+		t.Errorf("another version: %v", err)
+	}
+	if err := r.StartRestore(ctx, third.Metadata); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.AbortRestore(ctx); err != nil {
+		t.Fatal(err)
+	}
+	mp, err := to.Multipart(ctx)
+	if err != nil || mp == nil || len(mp.Roots) != 1 || mp.Roots[0].Root != first.Root || !mp.Roots[0].Complete {
+		t.Fatalf("the insert after the abort: %+v, %v", mp, err)
+	}
+	restore(t, r, second) // of the type of the one that is complete
+	restore(t, r, third)
+	finalize(t, to, second.Root, io)
+	if !equalPairs(entriesOf(t, to, second.Root), dataSet("ragged", 100)) || !equalPairs(entriesOf(t, to, io), dataSet("accounts", 90)) {
+		t.Error("other entries")
+	}
+}
+
+// TestWhenChunksAreSafe checks that no more is ever at stake than syncBytes, chunks in flight included,
+// and nothing for longer than syncEvery.
+func TestWhenChunksAreSafe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var syncs []time.Duration
+		var fail error
+		failWith := func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			fail = err
+		}
+		began := time.Now()
+		m := &Metadata{Version: 1, Chunks: make([]hash.Hash, 9)}
+		s := newSession(m, true, nil, func(context.Context) error {
+			mu.Lock()
+			defer mu.Unlock()
+			syncs = append(syncs, time.Since(began))
+			return fail
+		})
+		check := func(what string, want ...time.Duration) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if !slices.Equal(syncs, want) {
+				t.Errorf("%s: made safe after %v, want %v", what, syncs, want)
+			}
+			syncs = nil
+		}
+		const part = syncBytes * 5 / 8
+		first, second := s.beginCommit(part), s.beginCommit(part)
+		if first.sync || !second.sync {
+			t.Errorf("side by side: %v, %v", first.sync, second.sync)
+		}
+		s.endCommit(first, nil) // after the other's began, which may not cover it
+		s.endCommit(second, nil)
+		time.Sleep(syncEvery)
+		check("a chunk that no other comes after", syncEvery)
+		time.Sleep(9 * syncEvery)
+		check("nothing new")
+
+		s.endCommit(s.beginCommit(part), nil)
+		if c := s.beginCommit(part); !c.sync {
+			t.Error("a chunk after one is not made safe")
+		} else {
+			s.endCommit(c, nil)
+		}
+		time.Sleep(9 * syncEvery)
+		check("a chunk that the next one covers")
+
+		failWith(errTest)
+		late := time.Since(began)
+		s.endCommit(s.beginCommit(1), nil)
+		time.Sleep(2 * syncEvery)
+		check("one that fails", late+syncEvery, late+2*syncEvery)
+		failWith(db.ErrClosed)
+		time.Sleep(9 * syncEvery)
+		check("a database that is closed", late+3*syncEvery)
+
+		failWith(nil)
+		s.endCommit(s.beginCommit(1), nil)
+		s.end()
+		s.stopSyncing()
+		time.Sleep(9 * syncEvery)
+		check("an end before the time")
+	})
+}
+
+// syncedDB counts what its chunks are committed with.
+type syncedDB struct {
+	db.NodeDB
+	commits, synced, syncs atomic.Int64
+}
+
+type syncedChunk struct {
+	db.ChunkWriter
+	d *syncedDB
+}
+
+func (d *syncedDB) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	return &syncedChunk{w, d}, err
+}
+
+func (d *syncedDB) Sync(ctx context.Context) error {
+	d.syncs.Add(1)
+	return d.NodeDB.Sync(ctx)
+}
+
+func (w *syncedChunk) Commit(ctx context.Context, sync bool) error {
+	w.d.commits.Add(1)
+	if sync {
+		w.d.synced.Add(1)
+	}
+	return w.ChunkWriter.Commit(ctx, sync)
+}
+
+// TestRestoreIsMadeSafe checks that a restorer asks its database for that: by size, and by time.
+func TestRestoreIsMadeSafe(t *testing.T) {
+	// Values that are as large as they can be, next to each other.
+	var pairs []vectors.Pair
+	for i := range byte(40) {
+		pairs = append(pairs, vectors.Pair{Key: []byte{i}, Value: bytes.Repeat([]byte{i}, 1<<20)})
+	}
+	m := sourceOf(t, pairs, 3<<20, 0)
+	synctest.Test(t, func(t *testing.T) {
+		to := &syncedDB{NodeDB: openDB(t)}
+		r := newRestorer(t, to)
+		if err := r.StartRestore(t.Context(), m.Metadata); err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(len(m.Chunks)) - 1 {
+			if _, err := r.RestoreChunk(t.Context(), i, bytes.NewReader(m.chunk(t, i))); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if n := to.synced.Load(); n != 4 { // every third one
+			t.Errorf("%d of %d chunks were made safe", n, to.commits.Load())
+		}
+		if n := to.syncs.Load(); n != 0 {
+			t.Errorf("%d calls of Sync, and no time has passed", n)
+		}
+		time.Sleep(syncEvery)
+		synctest.Wait()
+		if n := to.syncs.Load(); n != 1 {
+			t.Errorf("%d calls of Sync", n)
+		}
+		if err := r.AbortRestore(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
 }

@@ -2,15 +2,22 @@ package checkpoint
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
-// syncBytes is after how many bytes of records a chunk is made safe from a loss of power, and those
-// before it with it. A crash of the process loses no chunk either way.
-const syncBytes = 64 << 20
+// What a loss of power can cost: so many bytes of records, or what came in for so long. A crash of the
+// process loses no chunk that is done either way.
+const (
+	syncBytes = 8 << 20
+	syncEvery = time.Second
+)
 
 // chunkState is where the restoring of a chunk has come to.
 type chunkState uint8
@@ -41,10 +48,19 @@ type session struct {
 	changed  chan struct{}
 	ended    bool
 	complete bool // and so ended: what it wrote is the owner's now
-	unsynced int64
+
+	// sync makes all chunks that were committed safe from a loss of power.
+	sync func(ctx context.Context) error
+	// committed counts the bytes of records of the chunks that were committed without being made safe,
+	// safe those of them that are by now, and committing those of chunks whose commit is under way.
+	committed, safe, committing int64
+	// syncing is the call of sync that comes syncEvery after the first chunk that is not safe; nil where
+	// all are. syncs are such calls under way, for whoever ends the session to wait for.
+	syncing *time.Timer
+	syncs   sync.WaitGroup
 }
 
-func newSession(m *Metadata, opened bool, done []uint64) *session {
+func newSession(m *Metadata, opened bool, done []uint64, sync func(context.Context) error) *session {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	s := &session{
 		metadata: m.clone(),
@@ -55,17 +71,13 @@ func newSession(m *Metadata, opened bool, done []uint64) *session {
 		marked:   make([]bool, len(m.Chunks)),
 		left:     len(m.Chunks),
 		changed:  make(chan struct{}),
+		sync:     sync,
 	}
 	for _, index := range done {
 		if index < uint64(len(s.states)) && s.states[index] != chunkDone {
 			s.states[index], s.marked[index] = chunkDone, true
 			s.left--
 		}
-	}
-	if s.left == 0 {
-		// Somebody has to come to say that the restore is complete: the last chunk's restorer.
-		s.states[len(s.states)-1] = chunkPending
-		s.left = 1
 	}
 	return s
 }
@@ -221,19 +233,105 @@ func (s *session) pending() []uint64 {
 	return indices
 }
 
-// sync says whether a chunk of so many bytes is to be made safe from a loss of power.
-func (s *session) sync(bytes int64) bool {
+// whole says that every chunk was done before the session began.
+func (s *session) whole() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.unsynced += bytes
-	if s.unsynced < syncBytes {
-		return false
+	return s.left == 0
+}
+
+// beginCommit says whether the commit of a chunk of so many bytes is to make it safe from a loss of
+// power, and with it those that were committed before. The caller calls endCommit after the commit.
+func (s *session) beginCommit(bytes int64) (c chunkCommit) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.committing += bytes
+	return chunkCommit{bytes: bytes, before: s.committed, sync: s.committed-s.safe+s.committing >= syncBytes}
+}
+
+// chunkCommit is the commit of a chunk.
+type chunkCommit struct {
+	bytes  int64
+	before int64 // committed when it began
+	sync   bool
+}
+
+func (s *session) endCommit(c chunkCommit, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.committing -= c.bytes
+	switch {
+	case err != nil:
+	case c.sync:
+		s.madeSafe(c.before)
+	default:
+		s.committed += c.bytes
+		s.syncLater()
 	}
-	s.unsynced = 0
-	return true
+}
+
+// madeSafe notes that what was committed first, so many bytes, is safe. The caller has mu.
+func (s *session) madeSafe(committed int64) {
+	s.safe = max(s.safe, committed)
+	if s.safe == s.committed && s.syncing != nil && s.syncing.Stop() {
+		s.syncing = nil
+		s.syncs.Done()
+	}
+}
+
+// syncLater sees to it that what was committed is safe before long, also where no other chunk comes. The
+// caller has mu.
+func (s *session) syncLater() {
+	if s.ended || s.syncing != nil || s.safe == s.committed {
+		return
+	}
+	s.syncs.Add(1)
+	s.syncing = time.AfterFunc(syncEvery, func() {
+		defer s.syncs.Done()
+		s.mu.Lock()
+		committed := s.committed
+		s.mu.Unlock()
+		err := s.sync(s.ctx)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.syncing = nil
+		switch {
+		case err == nil:
+			s.safe = max(s.safe, committed)
+		case errors.Is(err, db.ErrClosed):
+			return // by whoever gave the restore up
+		}
+		s.syncLater() // what came meanwhile, or all of it again
+	})
+}
+
+// stopSyncing waits until nobody makes the session's chunks safe any more. The session must have ended.
+func (s *session) stopSyncing() {
+	s.mu.Lock()
+	if s.syncing != nil && s.syncing.Stop() {
+		s.syncing = nil
+		s.syncs.Done()
+	}
+	s.mu.Unlock()
+	s.syncs.Wait()
 }
 
 // onlyRoot says whether a multipart insert holds no root but perhaps this session's.
 func (s *session) onlyRoot(mp *db.Multipart) bool {
 	return !slices.ContainsFunc(mp.Roots, func(r db.MultipartRoot) bool { return r.Root != s.metadata.Root })
+}
+
+// describeInsert names what a multipart insert holds.
+func describeInsert(mp *db.Multipart) string {
+	if len(mp.Roots) == 0 {
+		return fmt.Sprintf("a multipart insert of version %d, of no root yet", mp.Version)
+	}
+	parts := make([]string, len(mp.Roots))
+	for i, r := range mp.Roots {
+		parts[i] = fmt.Sprintf("%s (%d of %d chunks)", r.Root, len(r.Done), r.Chunks)
+		if r.Complete {
+			parts[i] = fmt.Sprintf("%s (complete, not finalized)", r.Root)
+		}
+	}
+	return "the restore of " + strings.Join(parts, " and of ")
 }

@@ -98,6 +98,10 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 		return nil, fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(v.metadata.Chunks))
 	}
 
+	if n := len(v.metadata.Chunks); n > v.limits.Chunks {
+		return nil, exceeded("Chunks", v.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
+	}
+
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(v.workers)
 	for i := range v.metadata.Chunks {

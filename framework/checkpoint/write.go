@@ -8,9 +8,8 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
-// writeChunk writes the nodes of a verified chunk and its mark (clauses DB62 and DB63). It returns the
-// bytes of records written.
-func writeChunk(ctx context.Context, w db.ChunkWriter, tree *proof.Tree, embedBytes int, sync func(bytes int64) bool) (err error) {
+// writeChunk writes the nodes of a verified chunk of a session and its mark (clauses DB62 and DB63).
+func writeChunk(ctx context.Context, w db.ChunkWriter, tree *proof.Tree, embedBytes int, s *session) (err error) {
 	var written int64
 	defer func() {
 		if err != nil {
@@ -52,5 +51,8 @@ func writeChunk(ctx context.Context, w db.ChunkWriter, tree *proof.Tree, embedBy
 		}
 		written += int64(len(record))
 	}
-	return w.Commit(ctx, sync(written))
+	c := s.beginCommit(written)
+	err = w.Commit(ctx, c.sync)
+	s.endCommit(c, err)
+	return err
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -152,6 +153,7 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 	defer progress.Stop()
 	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), ndb,
 		checkpoint.WithThreads(chosen.threads),
+		checkpoint.WithCreatorLimits(restore.Limits(ns.KeyBytes, ns.ValueBytes)),
 		checkpoint.WithCreatorLogger(e.logger()),
 		checkpoint.WithProgress(func(_ node.Root, chunks uint64, bytes int64, entries uint64) {
 			now := fmt.Sprintf("%s: %s, %s, %s", told, console.Counted(chunks, "chunk"), size.Format(bytes), console.Counted(entries, "entry"))
@@ -178,6 +180,9 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 }
 
 func createFailed(err error) error {
+	if errors.Is(err, checkpoint.ErrChunkSizeTooSmall) {
+		return (&exit.Error{Code: exit.Failed, Err: err}).WithHint("choose a larger --chunk-size")
+	}
 	if errors.Is(err, checkpoint.ErrParametersDiffer) {
 		return (&exit.Error{Code: exit.Failed, Err: err}).
 			WithHint("leave --chunk-size and --threads out, or delete it first with 'ckpt-host checkpoint delete'")

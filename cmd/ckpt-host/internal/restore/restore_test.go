@@ -148,6 +148,37 @@ func TestInterruptedRestoreGoesOn(t *testing.T) {
 	}
 }
 
+// endsAtFinalize is a database whose caller's context ends when it would finalize.
+type endsAtFinalize struct {
+	db.NodeDB
+	cancel context.CancelFunc
+}
+
+func (e *endsAtFinalize) Finalize(ctx context.Context, _ []node.Root) error {
+	e.cancel()
+	return ctx.Err()
+}
+
+// TestCompleteRestoreIsFinalized interrupts a restore when all that is left is to finalize it.
+func TestCompleteRestoreIsFinalized(t *testing.T) {
+	dir, roots := shelfOf(t, 1, 512)
+	p := plan(t, dir, roots[0])
+	ndb := open(t)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	var kept *KeptError
+	if _, err := run(ctx, &endsAtFinalize{ndb, cancel}, p); !errors.As(err, &kept) {
+		t.Fatalf("interrupted: %v", err)
+	}
+	outcome, err := run(context.Background(), ndb, p)
+	if err != nil || outcome.Resumed != p.Chunks() || outcome.Discarded {
+		t.Fatalf("going on: %+v of %d chunks, %v", outcome, p.Chunks(), err)
+	}
+	if n := count(t, ndb, roots[0]); n != 100 {
+		t.Errorf("%d entries", n)
+	}
+}
+
 // TestOtherRestoreIsDiscarded leaves an unfinished restore, and restores something else: another
 // version, and the same root cut otherwise.
 func TestOtherRestoreIsDiscarded(t *testing.T) {

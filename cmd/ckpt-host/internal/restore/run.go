@@ -87,7 +87,11 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 		return outcome, failed(ctx, ndb, err)
 	}
 	if err := ndb.Finalize(ctx, roots); err != nil {
-		return outcome, fmt.Errorf("finalizing version %d: %w", plan.Version, err)
+		err = fmt.Errorf("finalizing version %d: %w", plan.Version, err)
+		if resumable(ctx, err) {
+			err = &KeptError{err}
+		}
+		return outcome, err
 	}
 	return outcome, nil
 }
@@ -102,14 +106,37 @@ func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progre
 	if err != nil {
 		return 0, err
 	}
-	for i := range plan.Sources {
-		there, err := restoreRoot(ctx, restorer, &plan.Sources[i], progress)
+	sources, err := inOrder(ctx, ndb, plan)
+	if err != nil {
+		return 0, err
+	}
+	for _, source := range sources {
+		there, err := restoreRoot(ctx, restorer, source, progress)
 		resumed += there
 		if err != nil {
 			return resumed, err
 		}
 	}
 	return resumed, nil
+}
+
+// inOrder returns the plan's sources, the root first that an earlier run has begun and not completed:
+// nothing else can be restored beside it.
+func inOrder(ctx context.Context, ndb db.NodeDB, plan *Plan) ([]*Source, error) {
+	open, err := ndb.Multipart(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("asking for an unfinished restore: %w", err)
+	}
+	var begun, others []*Source
+	for i := range plan.Sources {
+		s := &plan.Sources[i]
+		if open != nil && slices.ContainsFunc(open.Roots, func(r db.MultipartRoot) bool { return r.Root == s.Metadata.Root && !r.Complete }) {
+			begun = append(begun, s)
+		} else {
+			others = append(others, s)
+		}
+	}
+	return append(begun, others...), nil
 }
 
 // alreadyThere says whether the version is finalized with these roots. It is ErrNotOlder where the
@@ -170,6 +197,9 @@ func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, p
 	pending := pendingChunks(restorer, s.Metadata)
 	resumed = len(s.Metadata.Chunks) - len(pending)
 	progress.Chunks.Add(int64(resumed))
+	if restorer.GetCurrentCheckpoint() == nil {
+		return resumed, nil // an earlier run had all chunks, and the start was all that was left
+	}
 
 	var complete atomic.Bool
 	group, groupCtx := errgroup.WithContext(ctx)
