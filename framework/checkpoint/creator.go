@@ -167,7 +167,7 @@ func (c *fileCreator) Describe(_ context.Context, root node.Root) (*Manifest, st
 
 // manifest returns a checkpoint's manifest, nil where there is none that can be used.
 func (c *fileCreator) manifest(dir string, m *Metadata) *Manifest {
-	manifest, err := readManifest(dir, m)
+	manifest, err := ReadManifest(dir, m)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		c.logger.Warn("checkpoint's manifest can't be used", "path", dir, "err", err)
 	}

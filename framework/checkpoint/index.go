@@ -173,7 +173,7 @@ func (d *directory) makeIndex(ctx context.Context, known *Index) (*Index, error)
 
 // chunkBytes returns the length of all chunks of the checkpoint in dir, whose metadata is m.
 func chunkBytes(ctx context.Context, dir string, m *Metadata) (n int64, err error) {
-	if manifest, err := readManifest(dir, m); err == nil {
+	if manifest, err := ReadManifest(dir, m); err == nil {
 		return manifest.Bytes, nil
 	}
 	for i := range m.Chunks {

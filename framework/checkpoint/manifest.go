@@ -72,12 +72,18 @@ func newManifest(m *Metadata, chunks []ChunkManifest) *Manifest {
 	return manifest
 }
 
-// readManifest reads the manifest of the checkpoint in dir, whose metadata is m.
-func readManifest(dir string, m *Metadata) (*Manifest, error) {
+// ReadManifest reads the manifest of the checkpoint in dir (the directory that its metadata lies in), whose
+// metadata is m. Where there is none, the error is fs.ErrNotExist; one that can't be used is ErrDamaged.
+func ReadManifest(dir string, m *Metadata) (*Manifest, error) {
 	b, err := readBounded(filepath.Join(dir, manifestName), maxManifestBytes)
 	if err != nil {
 		return nil, err
 	}
+	return decodeManifest(b, m)
+}
+
+// decodeManifest decodes the manifest of the checkpoint whose metadata is m.
+func decodeManifest(b []byte, m *Metadata) (*Manifest, error) {
 	var manifest Manifest
 	if err := json.Unmarshal(b, &manifest); err != nil {
 		return nil, fmt.Errorf("%w: manifest: %w", ErrDamaged, err)
@@ -87,6 +93,15 @@ func readManifest(dir string, m *Metadata) (*Manifest, error) {
 		return nil, fmt.Errorf("%w: manifest of format %d, and only %d is known", ErrDamaged, manifest.Format, manifestFormat)
 	case manifest.MetadataHash != m.EncodedHash():
 		return nil, fmt.Errorf("%w: the manifest is of another checkpoint", ErrDamaged)
+	case len(manifest.Chunks) != len(m.Chunks):
+		return nil, fmt.Errorf("%w: the manifest tells of %d chunks of %d", ErrDamaged, len(manifest.Chunks), len(m.Chunks))
+	case manifest.Bytes < 0 || manifest.RawBytes < 0:
+		return nil, fmt.Errorf("%w: the manifest tells of %d bytes, %d before compression", ErrDamaged, manifest.Bytes, manifest.RawBytes)
+	}
+	for i := range manifest.Chunks {
+		if c := &manifest.Chunks[i]; c.Digest != m.Chunks[i] || c.Bytes < 0 || c.RawBytes < 0 {
+			return nil, fmt.Errorf("%w: the manifest tells of another chunk %d", ErrDamaged, i)
+		}
 	}
 	return &manifest, nil
 }

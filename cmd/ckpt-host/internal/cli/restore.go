@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -26,11 +27,13 @@ type restoreResult struct {
 	Roots     []node.Root `json:"roots"`
 	LeftOut   []node.Root `json:"left_out"`
 	// AlreadyThere says that the version had been finalized with these roots before.
-	AlreadyThere  bool    `json:"already_there"`
-	Chunks        int     `json:"chunks"`
-	ResumedChunks int     `json:"resumed_chunks"`
-	Bytes         int64   `json:"bytes"`
-	Seconds       float64 `json:"seconds"`
+	AlreadyThere  bool  `json:"already_there"`
+	Chunks        int   `json:"chunks"`
+	ChunksResumed int   `json:"chunks_resumed"`
+	Bytes         int64 `json:"bytes"`
+	// Entries is left out where the checkpoints have no manifests, or nothing was read back.
+	Entries *uint64 `json:"entries,omitempty"`
+	Seconds float64 `json:"seconds"`
 }
 
 func newRestoreCommand(e *env) *cobra.Command {
@@ -39,6 +42,7 @@ func newRestoreCommand(e *env) *cobra.Command {
 		from                string
 		roots               []string
 		trustSource, asJSON bool
+		skip                restoreSkips
 	)
 	cmd := &cobra.Command{
 		Use:   "restore --config FILE --namespace NAME --from DIR --root [state:|io:][VERSION:]HASH",
@@ -51,7 +55,10 @@ each root of the version that is to be restored; "state" is meant where no type 
 them become visible at once, when every chunk has been verified against them. Without it, --trust-source
 takes all roots of DIR's newest version as DIR has them.
 
-A restore that was interrupted goes on where it was when it is run again.`,
+A restore that was interrupted goes on where it was when it is run again.
+
+Where the checkpoints have manifests, it is refused if the disk has not the space for it, and what was
+restored is read back, hash by hash, and compared with what they tell.`,
 		Example: `  ckpt-host restore --config ckpt.hcl --namespace demo --from state/demo/checkpoints --root 0f3c...
   ckpt-host restore --config ckpt.hcl --namespace demo --from backup --root 7:0f3c... --root io:7:99ab...`,
 		Args: takes(cobra.NoArgs),
@@ -73,7 +80,7 @@ A restore that was interrupted goes on where it was when it is run again.`,
 				return planFailed(from, err)
 			}
 			return e.withDatabase(ctx, ns, &flags, host.Write, func(ndb db.NodeDB) error {
-				return e.restore(ctx, ns, ndb, plan, asJSON)
+				return e.restore(ctx, ns, ndb, plan, skip, asJSON)
 			})
 		},
 	}
@@ -82,10 +89,15 @@ A restore that was interrupted goes on where it was when it is run again.`,
 	cmd.Flags().StringVar(&from, "from", "", "the `directory` with one checkpoint, or with checkpoints")
 	cmd.Flags().StringArrayVar(&roots, "root", nil, "a trusted `root`, [state:|io:][VERSION:]HASH; once for each root of the version")
 	cmd.Flags().BoolVar(&trustSource, "trust-source", false, "take all roots of the newest version in DIR, whatever they are")
+	cmd.Flags().BoolVar(&skip.space, "ignore-space", false, "begin whatever space the disk has")
+	cmd.Flags().BoolVar(&skip.audit, "no-audit", false, "do not read back what was restored")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	_ = cmd.MarkFlagDirname("from")
 	return cmd
 }
+
+// restoreSkips are the precautions that are not to be taken.
+type restoreSkips struct{ space, audit bool }
 
 // parseTrusted reads the roots that the user trusts; nil where it is all that the source has.
 func parseTrusted(texts []string, trustSource bool) ([]restore.Trusted, error) {
@@ -124,8 +136,13 @@ func planFailed(dir string, err error) error {
 }
 
 // restore carries the plan out and tells of it.
-func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, plan *restore.Plan, asJSON bool) error {
+func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, plan *restore.Plan, skip restoreSkips, asJSON bool) error {
 	began := time.Now()
+	if !skip.space {
+		if err := restore.CheckSpace(ctx, ndb, plan, ns.DatabaseDir(), restore.FreeSpace); err != nil {
+			return restoreFailed(ns, plan, err)
+		}
+	}
 	var done restore.Progress
 	progress := e.StartProgress(func() string {
 		return fmt.Sprintf("restoring version %d: %s of %s chunks, %s of %s", plan.Version,
@@ -143,9 +160,15 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 	}
 	result := restoreResult{
 		Namespace: ns.Name, Version: plan.Version, Roots: plan.Roots(), LeftOut: plan.LeftOut,
-		AlreadyThere: outcome.AlreadyThere, Chunks: plan.Chunks(), ResumedChunks: outcome.Resumed,
-		Bytes: plan.Bytes(), Seconds: time.Since(began).Seconds(),
+		AlreadyThere: outcome.AlreadyThere, Chunks: plan.Chunks(), ChunksResumed: outcome.Resumed,
+		Bytes: plan.Bytes(),
 	}
+	if !skip.audit && !outcome.AlreadyThere {
+		if result.Entries, err = e.auditRestore(ctx, ndb, plan); err != nil {
+			return restoreFailed(ns, plan, err)
+		}
+	}
+	result.Seconds = time.Since(began).Seconds()
 	if result.LeftOut == nil {
 		result.LeftOut = []node.Root{}
 	}
@@ -161,10 +184,32 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 	return e.printRestore(result)
 }
 
+// auditRestore reads back what was restored, and returns the number of its entries where that is known.
+func (e *env) auditRestore(ctx context.Context, ndb db.NodeDB, plan *restore.Plan) (*uint64, error) {
+	var read, all atomic.Int64
+	progress := e.StartProgress(func() string {
+		if all := all.Load(); all > 0 {
+			return fmt.Sprintf("reading version %d back: %d%%", plan.Version, 100*read.Load()/all)
+		}
+		return fmt.Sprintf("reading version %d back", plan.Version)
+	})
+	defer progress.Stop()
+	entries, audited, err := restore.Audit(ctx, ndb, plan, func(done, total int64) {
+		read.Store(done)
+		all.Store(total)
+	})
+	if err != nil || !audited {
+		return nil, err
+	}
+	return &entries, nil
+}
+
 func restoreFailed(ns *config.Namespace, plan *restore.Plan, err error) error {
 	wrapped := &exit.Error{Code: exitCode(err), Err: fmt.Errorf("restoring version %d into namespace %q: %w", plan.Version, ns.Name, err)}
 	var kept *restore.KeptError
 	switch {
+	case errors.Is(err, restore.ErrNoSpace):
+		return wrapped.WithHint("free some, or begin all the same with --ignore-space; nothing was written")
 	case errors.Is(err, restore.ErrNotOlder):
 		return wrapped.WithHint("restore into a namespace of its own, or into a fresh data directory")
 	case errors.As(err, &kept):
@@ -191,8 +236,8 @@ func (e *env) printRestore(r restoreResult) error {
 		fmt.Fprintf(&text, "restored version %d: %s, %s in %s\n", r.Version, console.Counted(r.Chunks, "chunk"),
 			size.Format(r.Bytes), console.Duration(time.Duration(r.Seconds*float64(time.Second))))
 	}
-	if r.ResumedChunks > 0 {
-		fmt.Fprintf(&text, "%s had been restored by an earlier run\n", console.Counted(r.ResumedChunks, "chunk"))
+	if r.ChunksResumed > 0 {
+		fmt.Fprintf(&text, "%s had been restored by an earlier run\n", console.Counted(r.ChunksResumed, "chunk"))
 	}
 	for _, root := range r.Roots {
 		fmt.Fprintf(&text, "%-5s root: %s\n", root.Type, root.Hash)

@@ -179,6 +179,139 @@ func TestCompleteRestoreIsFinalized(t *testing.T) {
 	}
 }
 
+// durable is a database that says that it keeps its files, and what a check of it finds.
+type durable struct {
+	db.NodeDB
+	report *db.CheckReport // where set, what Check returns
+}
+
+func (d *durable) Info() db.Info {
+	info := d.NodeDB.Info()
+	info.Capabilities.Durable = true
+	return info
+}
+
+func (d *durable) Check(ctx context.Context, opts db.CheckOptions) (*db.CheckReport, error) {
+	if d.report != nil {
+		return d.report, nil
+	}
+	return d.NodeDB.Check(ctx, opts)
+}
+
+// TestSpace checks that a restore is refused just where the disk has less than it takes, and that what an
+// earlier run has restored is not counted again.
+func TestSpace(t *testing.T) {
+	ctx := t.Context()
+	dir, roots := shelfOf(t, 1, 512)
+	p := plan(t, dir, roots[0])
+	manifest, err := p.Sources[0].manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const resumed = 5
+	var all, left int64
+	for i, c := range manifest.Chunks {
+		n := c.RawBytes + c.RawBytes/rawShare + entryBytes*int64(c.Entries)
+		if all += n; i >= resumed {
+			left += n
+		}
+	}
+	ndb := &durable{NodeDB: open(t)}
+	check := func(ndb db.NodeDB, free int64, known bool) error {
+		return CheckSpace(ctx, ndb, p, "there", func(dir string) (int64, bool) {
+			if dir != "there" {
+				t.Errorf("asked for the space of %s", dir)
+			}
+			return free, known
+		})
+	}
+	if err := check(ndb, all-1, true); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("a byte less than it takes: %v", err)
+	}
+	if err := check(ndb, all, true); err != nil {
+		t.Errorf("what it takes: %v", err)
+	}
+	if err := check(ndb, 0, false); err != nil {
+		t.Errorf("an unknown space: %v", err)
+	}
+	if err := check(ndb.NodeDB, 0, true); err != nil {
+		t.Errorf("a database without files: %v", err)
+	}
+
+	// Some chunks are there: one after the other, so that it is known which.
+	r, err := checkpoint.NewRestorer(ndb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.StartRestore(ctx, p.Sources[0].Metadata); err != nil {
+		t.Fatal(err)
+	}
+	for i := range uint64(resumed) {
+		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := check(ndb, left-1, true); !errors.Is(err, ErrNoSpace) {
+		t.Errorf("a byte less than what is left takes: %v", err)
+	}
+	if err := check(ndb, left, true); err != nil {
+		t.Errorf("what is left takes: %v", err)
+	}
+	if _, err := run(ctx, ndb, p); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(ndb, 0, true); err != nil {
+		t.Errorf("a version that is there: %v", err)
+	}
+
+	if err := os.Remove(filepath.Join(p.Sources[0].Path, "manifest.json")); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(&durable{NodeDB: open(t)}, 0, true); err != nil {
+		t.Errorf("without a manifest: %v", err)
+	}
+	if n, known := FreeSpace(filepath.Join(t.TempDir(), "not", "there")); known && n <= 0 {
+		t.Errorf("this disk has %d bytes", n)
+	}
+}
+
+// TestAudit checks that what was restored is compared with the manifest.
+func TestAudit(t *testing.T) {
+	ctx := t.Context()
+	dir, roots := shelfOf(t, 1, 512)
+	p := plan(t, dir, roots[0])
+	ndb := open(t)
+	if _, err := run(ctx, ndb, p); err != nil {
+		t.Fatal(err)
+	}
+	if entries, audited, err := Audit(ctx, ndb, p, nil); entries != 100 || !audited || err != nil {
+		t.Errorf("%d entries, %v, %v", entries, audited, err)
+	}
+	manifest, err := p.Sources[0].manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	damage := &db.CorruptedError{Version: 1, Reason: "test"}
+	for name, c := range map[string]struct {
+		report db.CheckReport
+		want   error
+	}{
+		"entries": {db.CheckReport{Entries: manifest.Entries - 1, Nodes: manifest.Nodes}, ErrAudit},
+		"nodes":   {db.CheckReport{Entries: manifest.Entries, Nodes: manifest.Nodes + 1}, ErrAudit},
+		"damage":  {db.CheckReport{Entries: manifest.Entries, Nodes: manifest.Nodes, Damaged: 1, Problems: []*db.CorruptedError{damage}}, db.ErrCorrupted},
+	} {
+		if _, audited, err := Audit(ctx, &durable{ndb, &c.report}, p, nil); audited || !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, %v", name, audited, err)
+		}
+	}
+	if err := os.Remove(filepath.Join(p.Sources[0].Path, "manifest.json")); err != nil {
+		t.Fatal(err)
+	}
+	if _, audited, err := Audit(ctx, ndb, p, nil); audited || err != nil {
+		t.Errorf("without a manifest: %v, %v", audited, err)
+	}
+}
+
 // TestOtherRestoreIsDiscarded leaves an unfinished restore, and restores something else: another
 // version, and the same root cut otherwise.
 func TestOtherRestoreIsDiscarded(t *testing.T) {
