@@ -237,8 +237,8 @@ func (d *DB) owned(s kv.Snapshot, t node.RootType, a node.Address) (bool, error)
 		}
 		return d.insert != nil && d.insert.owns(t, a), nil
 	}
-	pruned := a.Version < d.state.earliest && a.Version >= d.state.first
-	if pruned && a.Version < d.state.applied {
+	isPruned := a.Version < d.state.earliest && a.Version >= d.state.first
+	if isPruned && a.Version < d.state.applied {
 		return true, nil // later versions may share it, and the record that told is gone
 	}
 	v, err := d.readVersion(s, a.Version)
@@ -247,7 +247,7 @@ func (d *DB) owned(s kv.Snapshot, t node.RootType, a node.Address) (bool, error)
 		return true, nil
 	}
 	if err != nil || v == nil {
-		return pruned, err // the record may have gone just before what says so could be written
+		return isPruned, err // the record may have gone just before what says so could be written
 	}
 	r := v.root(t)
 	return r != nil && r.owns(a.Candidate), nil
