@@ -99,8 +99,9 @@ func ReadIndex(dataDir string) (*Index, error) {
 // indexAttempts is how often the index is written anew because the directory has changed meanwhile.
 const indexAttempts = 10
 
-// updateIndex brings the index up to date; replace puts the bytes that it is given in its place. Several processes may do so at once: each compares what it
-// wrote with the directory afterwards, so that the last one to write has seen all changes.
+// updateIndex brings the index up to date; replace puts the bytes that it is given in its place. Several
+// processes may do so at once: each compares what it wrote with the directory afterwards, so that the last
+// one to write has seen all changes.
 func (d *directory) updateIndex(ctx context.Context, replace func(b []byte) error) error {
 	known, err := ReadIndex(d.path)
 	if err != nil {
