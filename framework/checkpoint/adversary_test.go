@@ -63,7 +63,7 @@ func keysOf(t testing.TB, store kv.Store) (keys []string) {
 func wholeTree(t *rapid.T, d *treeDB) *proof.Tree {
 	chunks, _ := cutInMemory(t, d, 1<<40, 0)
 	limits := Limits{}.withDefaults()
-	tree, err := decodeChunk(chunks[0], d.root.Hash, &limits)
+	tree, err := newChunkDecoder(&limits).decode(chunks[0], d.root.Hash)
 	if err != nil || len(chunks) != 1 {
 		t.Fatalf("%d chunks, %v", len(chunks), err)
 	}
@@ -280,7 +280,7 @@ func TestNodesTakeMemoryOnce(t *testing.T) {
 	limits := Limits{}.withDefaults()
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	tree, err := decodeChunk(chunk, d.root.Hash, &limits)
+	tree, err := newChunkDecoder(&limits).decode(chunk, d.root.Hash)
 	runtime.ReadMemStats(&after)
 	if err != nil {
 		t.Fatal(err)

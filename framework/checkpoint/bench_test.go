@@ -22,7 +22,7 @@ func roofline(b *testing.B, m made) float64 {
 	b.Helper()
 	var raw [][]byte
 	for i := range uint64(len(m.Chunks)) {
-		r, err := decompress(m.chunk(b, i), 1<<32)
+		r, err := decompress(nil, m.chunk(b, i), 1<<32)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -624,7 +624,7 @@ func TestCreatorLimits(t *testing.T) {
 		}
 		for i := range uint64(len(m.Chunks)) {
 			chunk := m.chunk(t, i)
-			raw, err := decompress(chunk, 1<<20)
+			raw, err := decompress(nil, chunk, 1<<20)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -7,6 +7,9 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
+	"sync"
+	"unsafe"
 
 	"github.com/golang/snappy"
 
@@ -14,35 +17,84 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
-// readChunk reads a chunk and checks its digest. Nothing is decoded before that.
-func readChunk(r io.Reader, want hash.Hash, limits *Limits) ([]byte, error) {
-	var b bytes.Buffer
-	n, err := b.ReadFrom(io.LimitReader(r, limits.ChunkBytes+1))
-	if err != nil {
-		return nil, fmt.Errorf("reading the chunk: %w", err)
-	}
-	if n > limits.ChunkBytes {
-		return nil, exceeded("ChunkBytes", limits.ChunkBytes, "the chunk is longer")
-	}
-	if got := hash.Sum(b.Bytes()); got != want {
-		return nil, fmt.Errorf("%w: digest of its %d bytes is %s, not %s", ErrChunkCorrupted, n, got, want)
-	}
-	return b.Bytes(), nil
+// chunkDecoder reads, decodes and verifies chunks, one after the other, in memory that it uses again: for
+// a chunk of the usual size that is some fifty megabytes, which cost more to get than to fill. It belongs
+// to one goroutine.
+type chunkDecoder struct {
+	limits *Limits
+	chunk  []byte
+	raw    []byte
+	nodes  *proof.Decoder
 }
 
-// decodeChunk decodes a chunk whose digest is right, and verifies it: a strict proof of the tree with
-// the given root, with a leaf in it unless the tree is empty. The tree's nodes lie in memory that the
-// chunk does not.
-func decodeChunk(chunk []byte, root hash.Hash, limits *Limits) (*proof.Tree, error) {
-	raw, err := decompress(chunk, limits.RawBytes)
-	if err != nil {
+func newChunkDecoder(limits *Limits) *chunkDecoder {
+	return &chunkDecoder{
+		limits: limits,
+		nodes:  proof.NewDecoder(proof.Version0, proof.Limits{KeyBytes: limits.KeyBytes, ValueBytes: limits.ValueBytes, Entries: limits.Entries}),
+	}
+}
+
+// keptBytes is how much memory a decoder that nobody uses may hold on to.
+const keptBytes = 128 << 20
+
+// chunkDecoders are decoders of the same limits that nobody uses.
+type chunkDecoders struct{ pool sync.Pool }
+
+// get returns a decoder, which is given back with put.
+func (p *chunkDecoders) get(limits *Limits) *chunkDecoder {
+	if d, ok := p.pool.Get().(*chunkDecoder); ok {
+		return d
+	}
+	return newChunkDecoder(limits)
+}
+
+// put gives a decoder back, with the tree that it decoded, which may not be used any more. One that failed
+// comes with none, and is dropped: what it holds may be large.
+func (p *chunkDecoders) put(d *chunkDecoder, tree *proof.Tree) {
+	if tree != nil && cap(d.chunk)+cap(d.raw)+cap(tree.Nodes)*int(unsafe.Sizeof(proof.Node{})) <= keptBytes {
+		p.pool.Put(d)
+	}
+}
+
+// read reads a chunk and checks its digest. Nothing is decoded before that. It takes memory as bytes come.
+func (d *chunkDecoder) read(r io.Reader, want hash.Hash) (chunk []byte, err error) {
+	limit := d.limits.ChunkBytes
+	b := d.chunk[:0]
+	for {
+		if len(b) == cap(b) {
+			b = slices.Grow(b, max(len(b), 64<<10))
+		}
+		n, err := r.Read(b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		if d.chunk = b; int64(len(b)) > limit {
+			return nil, exceeded("ChunkBytes", limit, "the chunk is longer")
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the chunk: %w", err)
+		}
+	}
+	if got := hash.Sum(b); got != want {
+		return nil, fmt.Errorf("%w: digest of its %d bytes is %s, not %s", ErrChunkCorrupted, len(b), got, want)
+	}
+	return b, nil
+}
+
+// decode decodes a chunk whose digest is right, and verifies it: a strict proof of the tree with the given
+// root, with a leaf in it unless the tree is empty. The tree is valid until the next call; its nodes lie
+// in memory that the chunk does not.
+func (d *chunkDecoder) decode(chunk []byte, root hash.Hash) (*proof.Tree, error) {
+	var err error
+	if d.raw, err = decompress(d.raw[:0], chunk, d.limits.RawBytes); err != nil {
 		return nil, err
 	}
-	tree, err := decodeEntries(raw, limits)
+	tree, err := d.entries()
 	switch {
 	case errors.Is(err, proof.ErrLimitExceeded):
 		return nil, fmt.Errorf("%w: Limits.Entries is %d, Limits.KeyBytes %d, Limits.ValueBytes %d: %w",
-			ErrLimitExceeded, limits.Entries, limits.KeyBytes, limits.ValueBytes, err)
+			ErrLimitExceeded, d.limits.Entries, d.limits.KeyBytes, d.limits.ValueBytes, err)
 	case err != nil:
 		return nil, fmt.Errorf("%w: %w", ErrChunkProofVerificationFailed, err)
 	}
@@ -64,12 +116,12 @@ func holdsLeaf(tree *proof.Tree) bool {
 	return false
 }
 
-// decodeEntries decodes a chunk's entries, each a CBOR byte string or null in its only encoding. It goes
-// over them twice: the first time to learn how many there are, before any memory is taken for them.
-func decodeEntries(raw []byte, limits *Limits) (*proof.Tree, error) {
+// entries decodes a chunk's entries, each a CBOR byte string or null in its only encoding. It goes over
+// them twice: the first time to learn how many there are, before any memory is taken for them.
+func (d *chunkDecoder) entries() (*proof.Tree, error) {
 	nodes := 0
-	for rest := raw; len(rest) > 0; {
-		entry, next, err := nextEntry(raw, rest)
+	for rest := d.raw; len(rest) > 0; {
+		entry, next, err := nextEntry(d.raw, rest)
 		if err != nil {
 			return nil, err
 		}
@@ -78,19 +130,19 @@ func decodeEntries(raw []byte, limits *Limits) (*proof.Tree, error) {
 		}
 		rest = next
 	}
-	d := proof.NewDecoder(proof.Version0, proof.Limits{KeyBytes: limits.KeyBytes, ValueBytes: limits.ValueBytes, Entries: limits.Entries})
-	d.Grow(nodes)
-	for rest := raw; len(rest) > 0; {
-		entry, next, err := nextEntry(raw, rest)
+	d.nodes.Reset()
+	d.nodes.Grow(nodes)
+	for rest := d.raw; len(rest) > 0; {
+		entry, next, err := nextEntry(d.raw, rest)
 		if err != nil {
 			return nil, err
 		}
-		if err := d.Add(entry); err != nil {
+		if err := d.nodes.Add(entry); err != nil {
 			return nil, err
 		}
 		rest = next
 	}
-	return d.Finish()
+	return d.nodes.Finish()
 }
 
 // nextEntry takes the first entry of rest, the end of raw, which must not be empty: nil for null.
@@ -179,9 +231,9 @@ func frameAt(b []byte, at int) (kind byte, body []byte, rawBytes, next int, err 
 	return kind, body, rawBytes, next, nil
 }
 
-// decompress undoes the snappy framing format. It goes over the blocks twice: the first time to learn
-// how many bytes they hold, before any memory is taken for them.
-func decompress(chunk []byte, limit int64) ([]byte, error) {
+// decompress undoes the snappy framing format, into dst where that is large enough. It goes over the
+// blocks twice: the first time to learn how many bytes they hold, before any memory is taken for them.
+func decompress(dst, chunk []byte, limit int64) ([]byte, error) {
 	if !bytes.HasPrefix(chunk, []byte(streamIdentifier)) {
 		return nil, fmt.Errorf("%w: not in the snappy framing format", ErrChunkProofVerificationFailed)
 	}
@@ -197,7 +249,7 @@ func decompress(chunk []byte, limit int64) ([]byte, error) {
 		at = next
 	}
 
-	raw := make([]byte, total)
+	raw := slices.Grow(dst[:0], int(total))[:total]
 	filled := 0
 	for at := len(streamIdentifier); at < len(chunk); {
 		kind, body, rawBytes, next, err := frameAt(chunk, at)

@@ -56,11 +56,11 @@ func TestCompress(t *testing.T) {
 		if !bytes.Equal(got, want.Bytes()) {
 			t.Errorf("entries of %v bytes: other bytes than one Write an entry gives", sizes)
 		}
-		back, err := decompress(got, int64(len(raw)))
+		back, err := decompress(nil, got, int64(len(raw)))
 		if err != nil || !bytes.Equal(back, raw) {
 			t.Errorf("entries of %v bytes: %v", sizes, err)
 		}
-		if _, err := decompress(got, int64(len(raw))-1); !errors.Is(err, ErrLimitExceeded) {
+		if _, err := decompress(nil, got, int64(len(raw))-1); !errors.Is(err, ErrLimitExceeded) {
 			t.Errorf("entries of %v bytes, and one byte less is allowed: %v", sizes, err)
 		}
 	}
@@ -77,7 +77,7 @@ func TestBomb(t *testing.T) {
 	}
 	limits := Limits{RawBytes: 100 << 20}.withDefaults()
 	allocated := testing.AllocsPerRun(1, func() {
-		if _, err := decodeChunk(bomb, hash.EmptyHash, &limits); !errors.Is(err, ErrLimitExceeded) {
+		if _, err := newChunkDecoder(&limits).decode(bomb, hash.EmptyHash); !errors.Is(err, ErrLimitExceeded) {
 			t.Errorf("%v", err)
 		}
 	})
@@ -100,17 +100,20 @@ func FuzzDecodeChunk(f *testing.F) {
 	f.Add(rawChunk(f, nil))
 	f.Add(rawChunk(f, hashEntry(hash.Sum(nil))))
 	limits := Limits{ChunkBytes: 1 << 20, RawBytes: 1 << 22, Entries: 1 << 12}.withDefaults()
+	decoder := newChunkDecoder(&limits) // what one chunk leaves in it must not matter to the next
 	f.Fuzz(func(t *testing.T, chunk []byte) {
 		// Without the right root hash nothing would come through: so it is made right.
 		root := hash.EmptyHash
-		raw, err := decompress(chunk, limits.RawBytes)
+		raw, err := decompress(nil, chunk, limits.RawBytes)
 		if err == nil {
+			decoder.raw = raw
 			var tree *proof.Tree
-			if tree, err = decodeEntries(raw, &limits); err == nil {
+			if tree, err = decoder.entries(); err == nil {
 				root = tree.Root()
 			}
+			decoder.raw = nil
 		}
-		tree, err := decodeChunk(chunk, root, &limits)
+		tree, err := decoder.decode(chunk, root)
 		if err != nil {
 			if !errors.Is(err, ErrChunkProofVerificationFailed) && !errors.Is(err, ErrLimitExceeded) {
 				t.Fatalf("another error: %v", err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
 // Progress is what a Restorer can tell beside. What NewRestorer returns is one.
@@ -38,6 +39,8 @@ type restorer struct {
 	ndb    db.NodeDB
 	limits Limits
 	logger hclog.Logger
+
+	decoders chunkDecoders
 
 	// operations is held (by a value in it) by whoever begins or ends a session.
 	operations chan struct{}
@@ -358,12 +361,14 @@ func (r *restorer) restoreChunk(ctx context.Context, s *session, index uint64, m
 		}
 	}()
 
-	chunk, err := readChunk(&contextReader{ctx, rd}, s.metadata.Chunks[index], &r.limits)
+	decoder := r.decoders.get(&r.limits)
+	var tree *proof.Tree
+	defer func() { r.decoders.put(decoder, tree) }()
+	chunk, err := decoder.read(&contextReader{ctx, rd}, s.metadata.Chunks[index])
 	if err != nil {
 		return false, err
 	}
-	tree, err := decodeChunk(chunk, s.metadata.Root.Hash, &r.limits)
-	if err != nil {
+	if tree, err = decoder.decode(chunk, s.metadata.Root.Hash); err != nil {
 		return false, err
 	}
 	if err := s.beginWrite(); err != nil {

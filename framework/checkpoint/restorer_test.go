@@ -194,7 +194,7 @@ func packed(t testing.TB, s *segment) []byte {
 // splitChunk takes a chunk's entries apart.
 func splitChunk(t testing.TB, chunk []byte) (entries [][]byte) {
 	t.Helper()
-	raw, err := decompress(chunk, 1<<30)
+	raw, err := decompress(nil, chunk, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -233,7 +233,7 @@ func TestBadProofs(t *testing.T) {
 	if lastLeaf < 0 {
 		t.Fatal("no leaf in the chunk")
 	}
-	raw, err := decompress(good, 1<<30)
+	raw, err := decompress(nil, good, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,6 +56,7 @@ type verifier struct {
 	limits   Limits
 	workers  int
 	progress func(done, chunks int, bytes int64)
+	decoders chunkDecoders
 
 	mu    sync.Mutex
 	known *knownTree
@@ -147,12 +148,14 @@ func (v *verifier) chunk(ctx context.Context, index int) error {
 		return err
 	}
 	defer f.Close()
-	b, err := readChunk(&contextReader{ctx, f}, v.metadata.Chunks[index], &v.limits)
+	decoder := v.decoders.get(&v.limits)
+	var tree *proof.Tree
+	defer func() { v.decoders.put(decoder, tree) }()
+	b, err := decoder.read(&contextReader{ctx, f}, v.metadata.Chunks[index])
 	if err != nil {
 		return err
 	}
-	tree, err := decodeChunk(b, v.metadata.Root.Hash, &v.limits)
-	if err != nil {
+	if tree, err = decoder.decode(b, v.metadata.Root.Hash); err != nil {
 		return err
 	}
 	v.add(index, tree, int64(len(b)))
