@@ -15,6 +15,7 @@ func configurations(from, to string) map[string]string {
   args = ["__ckpt-backend", "bbolt"]`
 	return map[string]string{
 		"ckpt.hcl":     fmt.Sprintf(configuration, from, to),
+		"small.hcl":    smallConfiguration,
 		"plugin.hcl":   pluginConfiguration(self, serveBbolt),
 		"sum.hcl":      pluginConfiguration(self, serveBbolt+"\n  sha256 = \"0011223344556677889900112233445566778899001122334455667788990011\""),
 		"missing.hcl":  pluginConfiguration("no-such-plugin", ""),
@@ -101,3 +102,29 @@ namespace "a" {
 }
 `, path, arguments)
 }
+
+// smallConfiguration has the namespaces a, kept by bbolt, and b, by a leveldb that keeps little in memory.
+const smallConfiguration = `data_dir = "state"
+
+backend "bbolt" {
+  plugin = "bbolt"
+}
+
+backend "leveldb" {
+  plugin = "leveldb"
+  config {
+    write_buffer_bytes = 4194304
+    block_cache_bytes  = 8388608
+  }
+}
+
+namespace "a" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "bbolt"
+}
+
+namespace "b" {
+  id      = "8000000000000000000000000000000000000000000000000000000000000000"
+  backend = "leveldb"
+}
+`

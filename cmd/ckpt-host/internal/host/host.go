@@ -119,7 +119,7 @@ func (h *Host) process(ctx context.Context, backend *config.Backend) (*plugin.Su
 	if p, runs := h.processes[backend]; runs {
 		return p, nil
 	}
-	launch := plugin.LaunchConfig{Logger: h.logger.Named(backend.Name)}
+	launch := plugin.LaunchConfig{Logger: h.logger.Named(backend.Name), Env: runtimeEnv()}
 	if backend.Plugin != nil {
 		launch.Path, launch.Args, launch.SHA256 = backend.Plugin.Path, backend.Plugin.Args, backend.Plugin.SHA256
 	} else {
@@ -139,6 +139,20 @@ func (h *Host) process(ctx context.Context, backend *config.Backend) (*plugin.Su
 	}
 	h.processes[backend] = p
 	return p, nil
+}
+
+// runtimeVariables tune Go's runtime. Backends' processes inherit these, and nothing else: whoever limits
+// the host's memory or cores means its backends, too.
+var runtimeVariables = []string{"GOMEMLIMIT", "GOGC", "GOMAXPROCS", "GODEBUG", "GOTRACEBACK"}
+
+// runtimeEnv is the environment of backends' processes.
+func runtimeEnv() (env []string) {
+	for _, name := range runtimeVariables {
+		if value, set := os.LookupEnv(name); set {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
 }
 
 // Close closes all databases, then all processes, and waits for them. It does so whatever ctx says: ctx
