@@ -25,8 +25,8 @@ import (
 var (
 	settingsFlag = flag.String("settings", "small.hcl", "TestMemoryIsBounded: configuration, of those that the tests have")
 
-	stateFlag  = flag.String("state", "96MiB", "TestMemoryIsBounded: bytes of keys and values of the state")
-	memoryFlag = flag.String("memory", "64MiB", "TestMemoryIsBounded: GOMEMLIMIT of the program")
+	stateFlag  = flag.String("state", "128MiB", "TestMemoryIsBounded: bytes of keys and values of the state")
+	memoryFlag = flag.String("memory", "80MiB", "TestMemoryIsBounded: GOMEMLIMIT of the program")
 	chunkFlag  = flag.String("chunk", "1MiB", "TestMemoryIsBounded: chunk size of the checkpoint")
 )
 
@@ -117,7 +117,7 @@ func importState(t *testing.T, dir, namespace string, bytes int64) (entries uint
 	return entries
 }
 
-// peaks runs a program, and returns the most resident anonymous memory that it and its child had.
+// peaks runs a program, and returns the most resident anonymous memory that it and a child of it had.
 func peaks(t *testing.T, p *program) (host, backend int64) {
 	t.Helper()
 	if err := p.Start(); err != nil {
@@ -127,7 +127,6 @@ func peaks(t *testing.T, p *program) (host, backend int64) {
 	go func() { ended <- p.Wait() }()
 	ticker := time.NewTicker(5 * time.Millisecond)
 	defer ticker.Stop()
-	child := 0
 	for {
 		select {
 		case err := <-ended:
@@ -139,11 +138,7 @@ func peaks(t *testing.T, p *program) (host, backend int64) {
 		case <-ticker.C:
 		}
 		host = max(host, rssAnon(p.Process.Pid))
-		if child == 0 {
-			if children := childrenOf(t, p.Process.Pid); len(children) > 0 {
-				child = children[0]
-			}
-		} else {
+		for _, child := range childrenOf(t, p.Process.Pid) {
 			backend = max(backend, rssAnon(child))
 		}
 	}
