@@ -55,14 +55,13 @@ type Outcome struct {
 	AlreadyThere bool
 	// Resumed is the number of chunks that an earlier run had restored.
 	Resumed int
-	// Discarded says that what an earlier restore of something else had left was removed.
-	Discarded bool
 }
 
 // Run restores what the plan says into ndb, and finalizes it. Nothing of it is visible before that.
 //
 // Where the checkpoint turns out to be bad, what was written is removed. Where something else ends the
-// restore (the context, the disk, the database's process), it is kept, and a later run goes on with it.
+// restore (the context, the disk, the database's process), it is kept, and a later run goes on with it. What
+// an unfinished restore of something else has left is in the way: ErrUnfinished.
 func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (Outcome, error) {
 	var outcome Outcome
 	roots := plan.Roots()
@@ -71,18 +70,10 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 		outcome.AlreadyThere = there
 		return outcome, err
 	}
-	if outcome.Discarded, err = discardOther(ctx, ndb, plan); err != nil {
+	if err := refuseOther(ctx, ndb, plan); err != nil {
 		return outcome, err
 	}
 	outcome.Resumed, err = restoreAll(ctx, ndb, plan, progress, logger)
-	if errors.Is(err, checkpoint.ErrRestoreAlreadyInProgress) {
-		// The same root, of a checkpoint that was cut otherwise.
-		if err := ndb.AbortMultipart(ctx); err != nil {
-			return outcome, fmt.Errorf("removing an unfinished restore of version %d: %w", plan.Version, err)
-		}
-		outcome.Discarded = true
-		outcome.Resumed, err = restoreAll(ctx, ndb, plan, progress, logger)
-	}
 	if err != nil {
 		return outcome, failed(ctx, ndb, err)
 	}
@@ -169,26 +160,6 @@ func sameTrees(a, b []node.Root) bool {
 	return slices.Equal(full(a), full(b))
 }
 
-// discardOther removes an open multipart insert that is not a part of the plan: no other process works
-// on it, because that would hold the database.
-func discardOther(ctx context.Context, ndb db.NodeDB, plan *Plan) (bool, error) {
-	open, err := ndb.Multipart(ctx)
-	if err != nil {
-		return false, fmt.Errorf("asking for an unfinished restore: %w", err)
-	}
-	if open == nil || open.Version == plan.Version && !slices.ContainsFunc(open.Roots, func(r db.MultipartRoot) bool {
-		return !slices.ContainsFunc(plan.Sources, func(s Source) bool {
-			return s.Metadata.Root == r.Root && uint64(len(s.Metadata.Chunks)) == r.Chunks
-		})
-	}) {
-		return false, nil
-	}
-	if err := ndb.AbortMultipart(ctx); err != nil {
-		return false, fmt.Errorf("removing an unfinished restore of version %d: %w", open.Version, err)
-	}
-	return true, nil
-}
-
 // restoreRoot restores one root, chunks side by side, and returns how many of them were there already.
 func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, progress *Progress) (resumed int, err error) {
 	if err := restorer.StartRestore(ctx, s.Metadata); err != nil {
@@ -262,6 +233,9 @@ func restoreChunk(ctx context.Context, restorer checkpoint.Restorer, s *Source, 
 // failed is the end of a restore that did not work: where another run can't go on with what is there,
 // it is removed.
 func failed(ctx context.Context, ndb db.NodeDB, err error) error {
+	if errors.Is(err, checkpoint.ErrRestoreAlreadyInProgress) {
+		return err // what is there is not this restore's
+	}
 	if resumable(ctx, err) {
 		return &KeptError{err}
 	}
@@ -285,7 +259,6 @@ func resumable(ctx context.Context, err error) bool {
 		checkpoint.ErrLimitExceeded,
 		checkpoint.ErrMalformedMetadata,
 		checkpoint.ErrDamaged,
-		checkpoint.ErrRestoreAlreadyInProgress,
 		db.ErrBadNamespace,
 		db.ErrLimitExceeded,
 		os.ErrNotExist,
