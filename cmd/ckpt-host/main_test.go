@@ -85,6 +85,7 @@ func params(dir, from, to string) testscript.Params {
 			"mode":    mode,
 			"private": private,
 			"begin":   begin,
+			"shorten": shorten,
 		},
 	}
 }
@@ -207,6 +208,21 @@ func format1(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(store.Apply(context.Background(), &batch, true))
 	ts.Check(store.Close())
+}
+
+// shorten copies a checkpoint and leaves its last chunk out, of the metadata too: shorten FROM TO
+func shorten(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: shorten FROM TO")
+	}
+	to := ts.MkAbs(args[1])
+	ts.Check(os.CopyFS(to, os.DirFS(ts.MkAbs(args[0]))))
+	b, err := os.ReadFile(filepath.Join(to, "meta"))
+	ts.Check(err)
+	metadata, err := checkpoint.DecodeMetadata(b)
+	ts.Check(err)
+	metadata.Chunks = metadata.Chunks[:len(metadata.Chunks)-1]
+	ts.Check(os.WriteFile(filepath.Join(to, "meta"), checkpoint.EncodeMetadata(metadata), 0o600))
 }
 
 // begin leaves an unfinished restore of the first N chunks of a checkpoint in a database, which may be there
