@@ -175,8 +175,14 @@ func TestLockedDatabaseNamesItsHolder(t *testing.T) {
 		t.Errorf("stderr does not name process %d: %s", child, text)
 	}
 	for _, command := range [][]string{
-		{"db", "stats"}, {"db", "check"}, {"db", "prune", "--before", "1"}, {"db", "compact"}, {"db", "migrate"},
-		{"restore", "status"}, {"restore", "abort"}, {"restore", "abort", "--yes"},
+		{"db", "stats"},
+		{"db", "check"},
+		{"db", "prune", "--before", "1"},
+		{"db", "compact"},
+		{"db", "migrate"},
+		{"restore", "status"},
+		{"restore", "abort"},
+		{"restore", "abort", "--yes"},
 	} {
 		args := append(command, "--config", "ckpt.hcl", "--namespace", "a", "--lock-wait", "1ms")
 		runProgram(t, 7, dir, args...)

@@ -89,7 +89,7 @@ func VerifyRoot(root node.Root) VerifyOption { return func(v *verifier) { v.want
 // VerifyLevel sets how much is looked at; the default is LevelFull.
 func VerifyLevel(level Level) VerifyOption { return func(v *verifier) { v.level = level } }
 
-// VerifyLimits bounds what chunks may hold.
+// VerifyLimits bounds what metadata and chunks may hold.
 func VerifyLimits(limits Limits) VerifyOption { return func(v *verifier) { v.limits = limits } }
 
 // VerifyWorkers sets how many chunks are verified at once; the default is GOMAXPROCS.
@@ -145,7 +145,7 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	}
 	v.limits = v.limits.withDefaults()
 	v.workers = max(v.workers, 1)
-	v.metadata, err = readMetadata(abs)
+	v.metadata, err = readMetadata(abs, v.limits)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpointNotFound, err)
 	}
@@ -158,10 +158,6 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	}
 	if root.IsEmpty() && len(v.metadata.Chunks) != 1 {
 		return nil, fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(v.metadata.Chunks))
-	}
-
-	if n := len(v.metadata.Chunks); n > v.limits.Chunks {
-		return nil, exceeded("Chunks", v.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
 	}
 
 	group, gctx := errgroup.WithContext(ctx)

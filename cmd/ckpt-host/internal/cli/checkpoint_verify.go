@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -81,30 +81,26 @@ It says whether a checkpoint is good, not whether its root is the one that you t
 			}
 			ctx := cmd.Context()
 			var chosen []checkpoint.Stored
-			limits := restore.Limits(db.DefaultMaxKeyBytes, db.DefaultMaxValueBytes)
-			if cmd.Flags().Changed("value-bytes") {
-				n, err := size.Parse(valueBytes)
-				if err != nil || n < 1 || n > config.MaxValueBytes {
-					return exit.Errorf(exit.Usage, "--value-bytes %s: want a size up to %s", valueBytes, size.Format(config.MaxValueBytes))
-				}
-				limits = restore.Limits(db.DefaultMaxKeyBytes, int(n))
+			longest, err := parseValueBytes(cmd, valueBytes)
+			if err != nil {
+				return err
 			}
+			// Of a directory nobody says more.
+			bounds := &config.Namespace{KeyBytes: db.DefaultMaxKeyBytes, ValueBytes: cmp.Or(longest, db.DefaultMaxValueBytes)}
 			switch {
 			case len(args) == 1 && (flags.config != "" || flags.namespace != ""):
 				return exit.Errorf(exit.Usage, "DIR and --config exclude each other").WithHint("see '%s --help'", cmd.CommandPath())
 			case len(args) == 1:
-				chosen, err = chooseInDirectory(ctx, args[0], &root)
+				chosen, err = chooseInDirectory(ctx, args[0], &root, bounds.CheckpointLimits())
 			default:
-				var ns *config.Namespace
-				ns, chosen, err = e.chooseInNamespace(ctx, &flags, &root, all)
-				if err == nil && !cmd.Flags().Changed("value-bytes") {
-					limits = restore.Limits(ns.KeyBytes, ns.ValueBytes)
+				if bounds, chosen, err = e.chooseInNamespace(ctx, &flags, &root, all); err == nil {
+					bounds.ValueBytes = cmp.Or(longest, bounds.ValueBytes)
 				}
 			}
 			if err != nil {
 				return err
 			}
-			return e.verify(ctx, chosen, depth, limits, asJSON)
+			return e.verify(ctx, chosen, depth, bounds.CheckpointLimits(), asJSON)
 		},
 	}
 	flags.add(cmd)
@@ -118,9 +114,21 @@ It says whether a checkpoint is good, not whether its root is the one that you t
 	return cmd
 }
 
+// parseValueBytes reads --value-bytes; 0 where it is not given.
+func parseValueBytes(cmd *cobra.Command, text string) (int, error) {
+	if !cmd.Flags().Changed("value-bytes") {
+		return 0, nil
+	}
+	n, err := size.Parse(text)
+	if err != nil || n < 1 || n > config.MaxValueBytes {
+		return 0, exit.Errorf(exit.Usage, "--value-bytes %s: want a size up to %s", text, size.Format(config.MaxValueBytes))
+	}
+	return int(n), nil
+}
+
 // chooseInDirectory returns all checkpoints of a directory, as far as the flags don't limit them.
-func chooseInDirectory(ctx context.Context, dir string, root *rootFlags) ([]checkpoint.Stored, error) {
-	directory, err := checkpoint.OpenDirectory(dir)
+func chooseInDirectory(ctx context.Context, dir string, root *rootFlags, limits checkpoint.Limits) ([]checkpoint.Stored, error) {
+	directory, err := checkpoint.OpenDirectory(dir, checkpoint.WithDirectoryLimits(limits))
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}

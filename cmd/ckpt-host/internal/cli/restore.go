@@ -78,7 +78,7 @@ restored is read back, hash by hash, and compared with what they tell.`,
 				return err
 			}
 			ctx := cmd.Context()
-			plan, err := restore.NewPlan(ctx, from, ns.ID, trusted)
+			plan, err := restore.NewPlan(ctx, from, ns.ID, trusted, ns.CheckpointLimits())
 			if err != nil {
 				return planFailed(from, err)
 			}

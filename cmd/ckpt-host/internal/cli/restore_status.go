@@ -92,7 +92,7 @@ there.`,
 					return err
 				}
 				if u != nil && from != "" {
-					if err := u.Measure(ctx, from); err != nil {
+					if err := u.Measure(ctx, from, ns.CheckpointLimits()); err != nil {
 						return fmt.Errorf("reading %s: %w", from, err)
 					}
 				}

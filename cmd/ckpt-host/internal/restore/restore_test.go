@@ -81,7 +81,7 @@ func trust(root node.Root) []Trusted {
 
 func plan(t *testing.T, dir string, root node.Root) *Plan {
 	t.Helper()
-	p, err := NewPlan(context.Background(), dir, namespace, trust(root))
+	p, err := NewPlan(context.Background(), dir, namespace, trust(root), checkpoint.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,10 +417,10 @@ func TestFind(t *testing.T) {
 	}
 	// A directory with another checkpoint of the same root says nothing of this one.
 	recut, _ := shelfOf(t, 1, 700)
-	if err := u.Measure(ctx, recut); err != nil || u.Roots[0].All != nil {
+	if err := u.Measure(ctx, recut, checkpoint.Limits{}); err != nil || u.Roots[0].All != nil {
 		t.Errorf("measured by another checkpoint: %+v, %v", u, err)
 	}
-	if err := u.Measure(ctx, dir); err != nil {
+	if err := u.Measure(ctx, dir, checkpoint.Limits{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := u.Roots[0]; *got.All != (Contents{manifest.Bytes, manifest.Entries}) || *got.Restored != want {
@@ -521,7 +521,7 @@ func TestSameHashAtSeveralVersions(t *testing.T) {
 	}
 	one := trust(roots[0])
 	one[0].Version, one[0].HasVersion = 1, true
-	if p, err := NewPlan(context.Background(), dir, namespace, one); err != nil || p.Version != 1 {
+	if p, err := NewPlan(context.Background(), dir, namespace, one, checkpoint.Limits{}); err != nil || p.Version != 1 {
 		t.Errorf("version 1: %+v, %v", p, err)
 	}
 }

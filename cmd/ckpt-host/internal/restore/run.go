@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -29,24 +28,6 @@ var ErrNotOlder = errors.New("the database is not older than the checkpoint")
 type Progress struct {
 	Chunks atomic.Int64
 	Bytes  atomic.Int64
-}
-
-// maxEntries is how many entries a chunk of the largest chunk size can have.
-const maxEntries = 8 << 20
-
-// Limits returns what a chunk may hold where the longest key and value have so many bytes: as much as
-// one that is made here can.
-func Limits(keyBytes, valueBytes int) checkpoint.Limits {
-	// The last entry of a chunk begins before the chunk size is reached, and can be an internal node with
-	// its own leaf; before the chunk's first leaf stands the way to it.
-	longest := int64(config.MaxChunkSize) + 2*int64(valueBytes) + 64<<20
-	return checkpoint.Limits{
-		ChunkBytes: max(longest, checkpoint.DefaultChunkBytes),
-		RawBytes:   max(longest, checkpoint.DefaultRawBytes),
-		Entries:    maxEntries,
-		KeyBytes:   keyBytes,
-		ValueBytes: valueBytes,
-	}
 }
 
 // Outcome is what a restore did.
@@ -92,8 +73,7 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (resumed int, err error) {
 	progress.Chunks.Store(0)
 	progress.Bytes.Store(0)
-	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger),
-		checkpoint.WithLimits(Limits(ndb.Info().MaxKeyBytes, ndb.Info().MaxValueBytes)))
+	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger), checkpoint.WithLimits(plan.Limits))
 	if err != nil {
 		return 0, err
 	}

@@ -67,8 +67,8 @@ func Find(ctx context.Context, ndb db.NodeDB) (*Unfinished, error) {
 
 // Measure looks into a directory of checkpoints for those that the roots come from, and takes from their
 // manifests how much there is and how much of it is durable. What isn't there stays unknown.
-func (u *Unfinished) Measure(ctx context.Context, dir string) error {
-	directory, err := checkpoint.OpenDirectory(dir)
+func (u *Unfinished) Measure(ctx context.Context, dir string, limits checkpoint.Limits) error {
+	directory, err := checkpoint.OpenDirectory(dir, checkpoint.WithDirectoryLimits(limits))
 	if err != nil {
 		return err
 	}
