@@ -25,6 +25,7 @@ import (
 	"github.com/ckpt-project/ckpt/backends/leveldb"
 	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/plugin"
@@ -83,6 +84,8 @@ func params(dir, from, to string) testscript.Params {
 			"dataset": dataset,
 			"mode":    mode,
 			"private": private,
+			"begin":   begin,
+			"shorten": shorten,
 		},
 	}
 }
@@ -205,6 +208,50 @@ func format1(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(err)
 	ts.Check(store.Apply(context.Background(), &batch, true))
 	ts.Check(store.Close())
+}
+
+// shorten copies a checkpoint and leaves its last chunk out, of the metadata too: shorten FROM TO
+func shorten(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: shorten FROM TO")
+	}
+	to := ts.MkAbs(args[1])
+	ts.Check(os.CopyFS(to, os.DirFS(ts.MkAbs(args[0]))))
+	b, err := os.ReadFile(filepath.Join(to, "meta"))
+	ts.Check(err)
+	metadata, err := checkpoint.DecodeMetadata(b)
+	ts.Check(err)
+	metadata.Chunks = metadata.Chunks[:len(metadata.Chunks)-1]
+	ts.Check(os.WriteFile(filepath.Join(to, "meta"), checkpoint.EncodeMetadata(metadata), 0o600))
+}
+
+// begin leaves an unfinished restore of the first N chunks of a checkpoint in a database, which may be there
+// already, of the scripts' namespaces a and b; of all chunks, complete and not finalized:
+// begin BACKEND DATABASE CHECKPOINT N
+func begin(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 4 {
+		ts.Fatalf("usage: begin BACKEND DATABASE CHECKPOINT N")
+	}
+	ctx := context.Background()
+	count, err := strconv.ParseUint(args[3], 10, 32)
+	ts.Check(err)
+	b, err := os.ReadFile(filepath.Join(ts.MkAbs(args[2]), "meta"))
+	ts.Check(err)
+	metadata, err := checkpoint.DecodeMetadata(b)
+	ts.Check(err)
+	factories := map[string]db.Factory{"bbolt": bbolt.New(), "leveldb": leveldb.New()}
+	ndb, err := factories[args[0]].New(ctx, &db.Config{Dir: ts.MkAbs(args[1]), Namespace: metadata.Root.Namespace})
+	ts.Check(err)
+	restorer, err := checkpoint.NewRestorer(ndb)
+	ts.Check(err)
+	ts.Check(restorer.StartRestore(ctx, metadata))
+	for i := range count {
+		chunk, err := os.ReadFile(filepath.Join(ts.MkAbs(args[2]), "chunks", fmt.Sprint(i)))
+		ts.Check(err)
+		_, err = restorer.RestoreChunk(ctx, i, bytes.NewReader(chunk))
+		ts.Check(err)
+	}
+	ts.Check(ndb.Close(ctx))
 }
 
 // dataset writes a data set of the known answers as operations of versions: dataset FILE KIND SEED N

@@ -174,8 +174,17 @@ func TestLockedDatabaseNamesItsHolder(t *testing.T) {
 	if text := p.stderr.String(); !strings.Contains(text, "in use by another process") || !strings.Contains(text, strconv.Itoa(child)) {
 		t.Errorf("stderr does not name process %d: %s", child, text)
 	}
-	for _, command := range [][]string{{"stats"}, {"check"}, {"prune", "--before", "1"}, {"compact"}, {"migrate"}} {
-		args := append([]string{"db", "--config", "ckpt.hcl", "--namespace", "a", "--lock-wait", "1ms"}, command...)
+	for _, command := range [][]string{
+		{"db", "stats"},
+		{"db", "check"},
+		{"db", "prune", "--before", "1"},
+		{"db", "compact"},
+		{"db", "migrate"},
+		{"restore", "status"},
+		{"restore", "abort"},
+		{"restore", "abort", "--yes"},
+	} {
+		args := append(command, "--config", "ckpt.hcl", "--namespace", "a", "--lock-wait", "1ms")
 		runProgram(t, 7, dir, args...)
 	}
 	input.Close()

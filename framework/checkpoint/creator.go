@@ -47,7 +47,7 @@ func WithThreads(n int) CreatorOption { return func(c *fileCreator) { c.threads 
 func WithWorkers(n int) CreatorOption { return func(c *fileCreator) { c.workers = n } }
 
 // WithCreatorLimits bounds what checkpoints are made to hold: what can't be restored under these limits is
-// ErrLimitExceeded when it is made.
+// ErrLimitExceeded when it is made. Metadata that is there is read under them, too.
 func WithCreatorLimits(limits Limits) CreatorOption {
 	return func(c *fileCreator) { c.limits = limits }
 }
@@ -89,7 +89,6 @@ type fileCreator struct {
 	ndb      db.NodeDB
 	threads  int
 	workers  int
-	limits   Limits
 	software string
 
 	verification Verification
@@ -124,6 +123,7 @@ func NewFileCreator(dataDir string, ndb db.NodeDB, opts ...CreatorOption) (Creat
 	for _, opt := range opts {
 		opt(c)
 	}
+	c.limits = c.limits.withDefaults()
 	return c, nil
 }
 
@@ -181,10 +181,10 @@ func (c *fileCreator) DeleteCheckpoint(ctx context.Context, version uint16, root
 	}
 	defer unlock()
 	dir, _, err := c.get(version, root)
-	if errors.Is(err, ErrDamaged) {
-		// Its metadata doesn't say what it is of; its name does, unless another is there, too.
+	if errors.Is(err, ErrDamaged) || errors.Is(err, ErrLimitExceeded) {
+		// Its metadata doesn't say what it is of, or can't be read to say it; its name does, unless another is there, too.
 		dir, err = CheckpointDir(c.path, root), nil
-		if m, merr := readMetadata(dir); merr == nil && m.Root != root {
+		if m, merr := c.readMetadata(dir); merr == nil && m.Root != root {
 			dir = checkpointDirs(c.path, root)[1]
 		}
 	}
@@ -329,6 +329,9 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	for i := range m.Chunks {
 		m.Chunks[i] = files.chunks[i].Digest
 	}
+	if err := c.limits.checkMetadata(m); err != nil {
+		return nil, err
+	}
 	manifest := newManifest(m, files.chunks[:chunks])
 	manifest.ChunkSize, manifest.Threads = chunkSize, c.threads
 	manifest.Started, manifest.Finished = started.UTC(), time.Now().UTC()
@@ -374,7 +377,7 @@ func (c *fileCreator) publish(ctx context.Context, shop *workshop, m *Metadata, 
 		if !taken {
 			return m, nil
 		}
-		if there, err := readMetadata(dir); err == nil && there.Root == m.Root {
+		if there, err := c.readMetadata(dir); err == nil && there.Root == m.Root {
 			return c.existing(m.Root, chunkSize) // somebody else made it meanwhile
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"golang.org/x/sync/errgroup"
@@ -618,7 +619,7 @@ func TestCreatorLimits(t *testing.T) {
 	const chunkSize = 4096
 	for _, threads := range []int{1, 3} {
 		m := makeCheckpoint(t, ndb, root, chunkSize, threads)
-		just := Limits{Chunks: len(m.Chunks)}
+		just := Limits{Chunks: len(m.Chunks), MetadataBytes: int64(len(EncodeMetadata(m.Metadata)))}
 		for _, p := range pairs {
 			just.KeyBytes, just.ValueBytes = max(just.KeyBytes, len(p.Key)), max(just.ValueBytes, len(p.Value))
 		}
@@ -645,9 +646,11 @@ func TestCreatorLimits(t *testing.T) {
 			"Entries":    below(func(l *Limits) { l.Entries-- }),
 			"KeyBytes":   below(func(l *Limits) { l.KeyBytes-- }),
 			"ValueBytes": below(func(l *Limits) { l.ValueBytes-- }),
+
+			"MetadataBytes": below(func(l *Limits) { l.MetadataBytes-- }),
 		} {
 			dir := t.TempDir()
-			_, err := newCreator(t, dir, ndb, WithThreads(threads), WithCreatorLimits(limits)).CreateCheckpoint(ctx, root, chunkSize)
+			_, err := newCreator(t, dir, ndb, WithThreads(threads), WithCreatorLimits(limits), WithVerification(VerifyNever)).CreateCheckpoint(ctx, root, chunkSize)
 			to := newRestorer(t, openDB(t), WithLimits(limits))
 			if name == "" {
 				if err != nil {
@@ -669,12 +672,28 @@ func TestCreatorLimits(t *testing.T) {
 			if !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits."+name+" ") {
 				t.Errorf("%d threads, %s: the restore: %v", threads, name, err)
 			}
-			if name == "Chunks" {
-				if _, err := Verify(ctx, m.path, VerifyLimits(limits)); !errors.Is(err, ErrLimitExceeded) {
+			if name == "Chunks" || name == "MetadataBytes" {
+				if _, err := Verify(ctx, m.path, VerifyLimits(limits)); !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits."+name+" ") {
 					t.Errorf("%d threads, %s: the verification: %v", threads, name, err)
 				}
 			}
 		}
+	}
+}
+
+// TestCreatorStopsAtMetadataLimit checks that no more chunks are made than the metadata can name.
+func TestCreatorStopsAtMetadataLimit(t *testing.T) {
+	ndb := openDB(t)
+	root := commit(t, ndb, 1, node.RootTypeState, dataSet("uniform", 300))
+	finalize(t, ndb, root)
+	var made atomic.Int64
+	c := newCreator(t, t.TempDir(), ndb, WithCreatorLimits(Limits{MetadataBytes: 5 * digestBytes}),
+		WithProgress(func(node.Root, uint64, int64, uint64) { made.Add(1) }))
+	if _, err := c.CreateCheckpoint(t.Context(), root, 512); !errors.Is(err, ErrLimitExceeded) || !strings.Contains(err.Error(), "Limits.MetadataBytes ") {
+		t.Errorf("%v", err)
+	}
+	if n := made.Load(); n > 5 {
+		t.Errorf("%d chunks were made", n)
 	}
 }
 

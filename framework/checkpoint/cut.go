@@ -234,8 +234,8 @@ type chunkWork struct {
 
 // open begins a chunk. It waits until a worker is free.
 func (p *pipeline) open(ctx context.Context, index uint64) (*chunkWork, error) {
-	if index >= uint64(p.limits.Chunks) {
-		return nil, exceeded("Chunks", p.limits.Chunks, "the chunk size makes more chunks: choose a larger one")
+	if err := p.limits.checkCount(index + 1); err != nil {
+		return nil, err
 	}
 	select {
 	case p.slots <- struct{}{}:

@@ -55,13 +55,22 @@ type Stored struct {
 // directory is a directory of checkpoints, for reading.
 type directory struct {
 	path   string
+	limits Limits
 	logger hclog.Logger
 }
 
 // readMetadata reads the metadata of the checkpoint in dir.
-func readMetadata(dir string) (*Metadata, error) {
+func (d *directory) readMetadata(dir string) (*Metadata, error) { return readMetadata(dir, d.limits) }
+
+// readMetadata reads the metadata of the checkpoint in dir. What is beyond the limits is not read.
+func readMetadata(dir string, limits Limits) (*Metadata, error) {
 	path := filepath.Join(dir, metadataName)
-	b, err := readBounded(path, maxMetadataBytes)
+	limits = limits.withDefaults()
+	most, setting, limit := limits.metadataBytes()
+	b, err := readBounded(path, most)
+	if errors.Is(err, errTooLong) && most < MaxMetadataBytes {
+		return nil, fmt.Errorf("%s: %w", path, exceeded(setting, limit, "the checkpoint's metadata is longer than that allows"))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -69,8 +78,14 @@ func readMetadata(dir string) (*Metadata, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %s: %w", ErrDamaged, path, err)
 	}
+	if err := limits.checkMetadata(m); err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
 	return m, nil
 }
+
+// errTooLong is what readBounded returns for a file that is too long.
+var errTooLong = fmt.Errorf("%w: too long", ErrDamaged)
 
 // readBounded reads a regular file of at most limit bytes.
 func readBounded(path string, limit int64) ([]byte, error) {
@@ -84,7 +99,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("%w: %s: more than %d bytes", ErrDamaged, path, limit)
+		return nil, fmt.Errorf("%w: %s: more than %d bytes", errTooLong, path, limit)
 	}
 	return b, nil
 }
@@ -105,7 +120,7 @@ func openRegular(path string) (*os.File, error) {
 func (d *directory) find(root node.Root) (string, *Metadata, error) {
 	var damage error
 	for _, dir := range checkpointDirs(d.path, root) {
-		m, err := readMetadata(dir)
+		m, err := d.readMetadata(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
@@ -162,7 +177,7 @@ func (d *directory) listVersion(path string, version uint64) ([]Stored, error) {
 			continue
 		}
 		dir := filepath.Join(path, n.Name())
-		m, err := readMetadata(dir)
+		m, err := d.readMetadata(dir)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // being copied here, or deleted

@@ -23,7 +23,7 @@ func checkIndex(t *testing.T, dir string, want ...node.Root) {
 	var got []node.Root
 	for _, e := range index.Checkpoints {
 		path := filepath.Join(dir, filepath.FromSlash(e.Path))
-		m, err := readMetadata(path)
+		m, err := readMetadata(path, Limits{})
 		if err != nil {
 			t.Fatal(err)
 		}

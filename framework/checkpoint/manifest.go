@@ -14,8 +14,11 @@ import (
 // manifestFormat is the only format of manifests.
 const manifestFormat = 1
 
-// maxManifestBytes is more than the manifest of MaxChunks chunks takes.
-const maxManifestBytes = 512 << 20
+// A manifest takes no more than manifestHeadBytes, and chunkManifestBytes for each chunk.
+const (
+	manifestHeadBytes  = 64 << 10
+	chunkManifestBytes = 512
+)
 
 // Manifest tells of a checkpoint what its metadata does not. Only checkpoints that were made here have
 // one; it is for estimates, progress and audits, and no one has to believe it.
@@ -73,9 +76,10 @@ func newManifest(m *Metadata, chunks []ChunkManifest) *Manifest {
 }
 
 // ReadManifest reads the manifest of the checkpoint in dir (the directory that its metadata lies in), whose
-// metadata is m. Where there is none, the error is fs.ErrNotExist; one that can't be used is ErrDamaged.
+// metadata is m. Where there is none, the error is fs.ErrNotExist; one that can't be used is ErrDamaged. It takes no more memory than the metadata
+// gives reason for.
 func ReadManifest(dir string, m *Metadata) (*Manifest, error) {
-	b, err := readBounded(filepath.Join(dir, manifestName), maxManifestBytes)
+	b, err := readBounded(filepath.Join(dir, manifestName), manifestHeadBytes+int64(len(m.Chunks))*chunkManifestBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -55,6 +55,35 @@ func TestManifestRefused(t *testing.T) {
 	}
 }
 
+// TestManifestIsBounded checks that a manifest takes no more memory than its checkpoint's metadata gives reason
+// for, and that the longest one that can be made is read.
+func TestManifestIsBounded(t *testing.T) {
+	m := sourceOf(t, dataSet("uniform", 100), 1024, 0)
+	path := filepath.Join(m.path, manifestName)
+	good, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeTo(t, path, append(good, bytes.Repeat([]byte(" "), manifestHeadBytes+len(m.Chunks)*chunkManifestBytes)...))
+	if _, err := ReadManifest(m.path, m.Metadata); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a manifest of much space: %v", err)
+	}
+
+	long := &Metadata{Version: 1, Root: m.Root, Chunks: make([]hash.Hash, 10_000)}
+	chunks := make([]ChunkManifest, len(long.Chunks))
+	for i := range chunks {
+		chunks[i] = ChunkManifest{Bytes: 1 << 62 / int64(len(chunks)), RawBytes: 1 << 62 / int64(len(chunks)), Entries: 1 << 63, Nodes: 1 << 63}
+	}
+	b, err := json.MarshalIndent(newManifest(long, chunks), "", " ")
+	if err != nil {
+		t.Fatal(err)
+	}
+	writeTo(t, path, b)
+	if _, err := ReadManifest(m.path, long); err != nil {
+		t.Errorf("a manifest of large numbers: %v", err)
+	}
+}
+
 func FuzzDecodeManifest(f *testing.F) {
 	_, m := knownMetadata(f)
 	chunks := make([]ChunkManifest, len(m.Chunks))

@@ -18,8 +18,8 @@ const checkpointVersion = 1
 // more is refused.
 const MaxChunks = 1 << 20
 
-// maxMetadataBytes is more than the encoding of MaxChunks digests takes.
-const maxMetadataBytes = 1024 + MaxChunks*(2+hash.Size)
+// MaxMetadataBytes is more than the encoding of MaxChunks digests takes. No metadata is longer.
+const MaxMetadataBytes = metadataHeadBytes + MaxChunks*digestBytes
 
 // Metadata is checkpoint metadata.
 type Metadata struct {
@@ -76,8 +76,8 @@ func EncodeMetadata(m *Metadata) []byte {
 // DecodeMetadata decodes metadata and validates it. It takes only the one encoding that EncodeMetadata
 // makes; anything else is ErrMalformedMetadata.
 func DecodeMetadata(b []byte) (*Metadata, error) {
-	if len(b) > maxMetadataBytes {
-		return nil, fmt.Errorf("%w: %d bytes, and there are never more than %d", ErrMalformedMetadata, len(b), maxMetadataBytes)
+	if len(b) > MaxMetadataBytes {
+		return nil, fmt.Errorf("%w: %d bytes, and there are never more than %d", ErrMalformedMetadata, len(b), MaxMetadataBytes)
 	}
 	var m Metadata
 	if err := metadataDecoding.Unmarshal(b, &m); err != nil {
@@ -108,6 +108,22 @@ func (m *Metadata) Validate() error {
 		return fmt.Errorf("%w: %d chunks, and there are never more than %d", ErrMalformedMetadata, len(m.Chunks), MaxChunks)
 	}
 	return nil
+}
+
+// encodedBytes is the length of the metadata's encoding.
+func (m *Metadata) encodedBytes() int64 {
+	head := *m
+	head.Chunks = nil
+	n := int64(len(EncodeMetadata(&head))) + int64(len(m.Chunks))*digestBytes
+	switch { // what the list's head is longer than that of an empty one
+	case len(m.Chunks) >= 1<<16:
+		n += 4
+	case len(m.Chunks) >= 1<<8:
+		n += 2
+	case len(m.Chunks) >= 24:
+		n++
+	}
+	return n
 }
 
 // EncodedHash returns the encoded cryptographic hash of the checkpoint metadata.

@@ -173,7 +173,7 @@ func TestMetadataRefused(t *testing.T) {
 		"other order":             append(append([]byte{0xa3}, b[len(b)-9:]...), b[1:len(b)-9]...),
 		"field left out":          append([]byte{0xa2}, b[1:len(b)-9]...),
 		"a huge array":            replace(chunks+"83", chunks+"9affffffff"),
-		"more than a million":     make([]byte, maxMetadataBytes+1),
+		"more than a million":     make([]byte, MaxMetadataBytes+1),
 		"an array instead":        {0x83, 1, 2, 3},
 		"deep nesting":            bytes.Repeat([]byte{0x81}, 1000),
 		"hash of 31 bytes":        replace(hex.EncodeToString(m.Chunks[0][:])[60:]+"5820", hex.EncodeToString(m.Chunks[0][:])[60:]+"581f"),

@@ -20,8 +20,17 @@ type Directory struct {
 	single bool // path is one checkpoint's directory
 }
 
+// DirectoryOption is an option of OpenDirectory.
+type DirectoryOption func(*Directory)
+
+// WithDirectoryLimits bounds the metadata that is read. A checkpoint beyond that is in the list with
+// ErrLimitExceeded. Chunks are for their receiver to bound.
+func WithDirectoryLimits(limits Limits) DirectoryOption {
+	return func(d *Directory) { d.limits = limits }
+}
+
 // OpenDirectory returns the provider of the checkpoints in dir, which must be there.
-func OpenDirectory(dir string) (*Directory, error) {
+func OpenDirectory(dir string, opts ...DirectoryOption) (*Directory, error) {
 	info, err := os.Stat(dir)
 	if err != nil {
 		return nil, err
@@ -30,6 +39,9 @@ func OpenDirectory(dir string) (*Directory, error) {
 		return nil, fmt.Errorf("checkpoint: %s is no directory", dir)
 	}
 	d := &Directory{directory: directory{path: dir, logger: hclog.NewNullLogger()}}
+	for _, opt := range opts {
+		opt(d)
+	}
 	switch _, err := os.Stat(filepath.Join(dir, metadataName)); {
 	case err == nil:
 		d.single = true
@@ -46,7 +58,7 @@ func (d *Directory) Path() string { return d.path }
 // the reason.
 func (d *Directory) List(ctx context.Context) ([]Stored, error) {
 	if d.single {
-		m, err := readMetadata(d.path)
+		m, err := d.readMetadata(d.path)
 		return []Stored{{Path: d.path, Metadata: m, Err: err}}, ctx.Err()
 	}
 	all, err := d.list(ctx)

@@ -186,10 +186,7 @@ func (r *restorer) validate(m *Metadata) error {
 	if m.Root.IsEmpty() && len(m.Chunks) != 1 {
 		return fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(m.Chunks))
 	}
-	if n := len(m.Chunks); n > r.limits.Chunks {
-		return exceeded("Chunks", r.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
-	}
-	return nil
+	return r.limits.checkMetadata(m)
 }
 
 // openInsert makes the checkpoint's root part of the database's multipart insert, which it opens where

@@ -2,8 +2,10 @@ package checkpoint
 
 import (
 	"context"
+	"crypto/sha512"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"path/filepath"
 	"runtime"
@@ -17,6 +19,50 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
+// Level says how much Verify looks at.
+type Level int
+
+const (
+	// LevelFull is LevelProofs, and that the chunks together hold every node of the tree, each once. What is
+	// accepted, a Restorer restores.
+	LevelFull Level = iota
+	// LevelProofs is LevelDigests, and that each chunk by itself is a valid proof of the root, within the
+	// limits.
+	LevelProofs
+	// LevelDigests is the metadata's form and the chunks' digests: that the files are those that the metadata
+	// names. It costs little but reading them.
+	LevelDigests
+)
+
+var levelNames = map[Level]string{LevelFull: "full", LevelProofs: "proofs", LevelDigests: "digests"}
+
+// ParseLevel reads a level's name: digests, proofs or full.
+func ParseLevel(name string) (Level, error) {
+	for level, n := range levelNames {
+		if n == name {
+			return level, nil
+		}
+	}
+	return 0, fmt.Errorf("checkpoint: there is no level %q of verification: want digests, proofs or full", name)
+}
+
+// String returns the level's name.
+func (l Level) String() string {
+	if name, ok := levelNames[l]; ok {
+		return name
+	}
+	return fmt.Sprintf("level %d", int(l))
+}
+
+// MarshalText returns the level's name.
+func (l Level) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText takes a level's name.
+func (l *Level) UnmarshalText(text []byte) (err error) {
+	*l, err = ParseLevel(string(text))
+	return err
+}
+
 // Report is what Verify found out about a checkpoint that is all right.
 type Report struct {
 	// Path is the checkpoint's directory, absolute.
@@ -25,11 +71,13 @@ type Report struct {
 	Root node.Root `json:"root"`
 	// MetadataHash is the hash of the checkpoint's metadata.
 	MetadataHash hash.Hash `json:"metadata_hash"`
+	// Level is how much was looked at.
+	Level Level `json:"level"`
 	// Chunks is the number of chunks, Bytes their length together.
 	Chunks int   `json:"chunks"`
 	Bytes  int64 `json:"bytes"`
-	// Entries is the number of keys that the chunks hold.
-	Entries uint64 `json:"entries"`
+	// Entries is the number of keys that the chunks hold. They are counted at LevelFull alone.
+	Entries uint64 `json:"entries,omitempty"`
 }
 
 // VerifyOption is an option of Verify.
@@ -38,36 +86,47 @@ type VerifyOption func(*verifier)
 // VerifyRoot demands that the checkpoint is of the given root.
 func VerifyRoot(root node.Root) VerifyOption { return func(v *verifier) { v.want = &root } }
 
-// VerifyLimits bounds what chunks may hold.
+// VerifyLevel sets how much is looked at; the default is LevelFull.
+func VerifyLevel(level Level) VerifyOption { return func(v *verifier) { v.level = level } }
+
+// VerifyLimits bounds what metadata and chunks may hold.
 func VerifyLimits(limits Limits) VerifyOption { return func(v *verifier) { v.limits = limits } }
 
 // VerifyWorkers sets how many chunks are verified at once; the default is GOMAXPROCS.
 func VerifyWorkers(n int) VerifyOption { return func(v *verifier) { v.workers = n } }
 
-// VerifyProgress sets what is told, from several goroutines, of each chunk that was verified.
-func VerifyProgress(progress func(done, chunks int, bytes int64)) VerifyOption {
+// VerifyProgress sets what is told, from several goroutines but one at a time, of each chunk that was
+// verified: the chunks, bytes and entries that were by now. Entries are counted at LevelFull alone.
+func VerifyProgress(progress func(done VerifyCount)) VerifyOption {
 	return func(v *verifier) { v.progress = progress }
+}
+
+// VerifyCount is how far Verify has come.
+type VerifyCount struct {
+	Chunks  int
+	Bytes   int64
+	Entries uint64
 }
 
 type verifier struct {
 	dir      string
 	metadata *Metadata
 	want     *node.Root
+	level    Level
 	limits   Limits
 	workers  int
-	progress func(done, chunks int, bytes int64)
+	progress func(done VerifyCount)
 	decoders chunkDecoders
 
 	mu    sync.Mutex
 	known *knownTree
 	spans []span
-	done  int
-	bytes int64
+	done  VerifyCount
 }
 
 // Verify checks the checkpoint in dir (the directory that its metadata lies in) with no database: its
 // metadata's form, each chunk's digest and proof, and that the chunks together hold every node of the
-// tree, each once. What it accepts, a Restorer restores.
+// tree, each once. What it accepts, a Restorer restores. Of a lower level than LevelFull, it looks at less.
 //
 // A chunk whose digest is wrong is ErrChunkCorrupted, one that isn't there ErrChunkNotFound; what is
 // wrong under a right digest, and a checkpoint that isn't complete, is ErrChunkProofVerificationFailed.
@@ -82,9 +141,12 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	for _, opt := range opts {
 		opt(v)
 	}
+	if _, known := levelNames[v.level]; !known {
+		return nil, fmt.Errorf("checkpoint: there is no %s of verification", v.level)
+	}
 	v.limits = v.limits.withDefaults()
 	v.workers = max(v.workers, 1)
-	v.metadata, err = readMetadata(abs)
+	v.metadata, err = readMetadata(abs, v.limits)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpointNotFound, err)
 	}
@@ -97,10 +159,6 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	}
 	if root.IsEmpty() && len(v.metadata.Chunks) != 1 {
 		return nil, fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(v.metadata.Chunks))
-	}
-
-	if n := len(v.metadata.Chunks); n > v.limits.Chunks {
-		return nil, exceeded("Chunks", v.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
 	}
 
 	group, gctx := errgroup.WithContext(ctx)
@@ -122,21 +180,33 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	slices.SortFunc(v.spans, func(a, b span) int { return a.first.Compare(b.first) })
-	if err := overlap(v.spans); err != nil {
-		return nil, err
-	}
-	if !v.known.complete() {
-		return nil, fmt.Errorf("%w: no chunk holds some of the nodes of %s", errIncomplete, root)
-	}
-	return &Report{
+	report := &Report{
 		Path:         abs,
 		Root:         root,
 		MetadataHash: v.metadata.EncodedHash(),
+		Level:        v.level,
 		Chunks:       len(v.metadata.Chunks),
-		Bytes:        v.bytes,
-		Entries:      v.known.entries,
-	}, nil
+		Bytes:        v.done.Bytes,
+	}
+	if v.level == LevelFull {
+		if err := v.whole(); err != nil {
+			return nil, err
+		}
+		report.Entries = v.known.entries
+	}
+	return report, nil
+}
+
+// whole says whether the chunks, each a valid proof, hold every node once.
+func (v *verifier) whole() error {
+	slices.SortFunc(v.spans, func(a, b span) int { return a.first.Compare(b.first) })
+	if err := overlap(v.spans); err != nil {
+		return err
+	}
+	if !v.known.complete() {
+		return fmt.Errorf("%w: no chunk holds some of the nodes of %s", errIncomplete, v.metadata.Root)
+	}
+	return nil
 }
 
 func (v *verifier) chunk(ctx context.Context, index int) error {
@@ -148,6 +218,14 @@ func (v *verifier) chunk(ctx context.Context, index int) error {
 		return err
 	}
 	defer f.Close()
+	if v.level == LevelDigests {
+		n, err := checkDigest(&contextReader{ctx, f}, v.metadata.Chunks[index], &v.limits)
+		if err != nil {
+			return err
+		}
+		v.add(index, nil, n)
+		return nil
+	}
 	decoder := v.decoders.get(&v.limits)
 	var tree *proof.Tree
 	defer func() { v.decoders.put(decoder, tree) }()
@@ -162,18 +240,35 @@ func (v *verifier) chunk(ctx context.Context, index int) error {
 	return nil
 }
 
-// add notes what a verified chunk holds.
+// checkDigest is chunkDecoder.read for a chunk whose bytes nobody needs: it takes no memory for them.
+func checkDigest(r io.Reader, want hash.Hash, limits *Limits) (n int64, err error) {
+	digest := sha512.New512_256()
+	if n, err = io.Copy(digest, io.LimitReader(r, limits.ChunkBytes+1)); err != nil {
+		return n, fmt.Errorf("reading the chunk: %w", err)
+	}
+	if n > limits.ChunkBytes {
+		return n, exceeded("ChunkBytes", limits.ChunkBytes, "the chunk is longer")
+	}
+	if got := hash.Hash(digest.Sum(nil)); got != want {
+		return n, fmt.Errorf("%w: digest of its %d bytes is %s, not %s", ErrChunkCorrupted, n, got, want)
+	}
+	return n, nil
+}
+
+// add notes a verified chunk, and above LevelDigests what it holds.
 func (v *verifier) add(index int, tree *proof.Tree, bytes int64) {
-	s, ok := spanOf(tree, index)
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if ok {
-		v.spans = append(v.spans, s)
+	if v.level == LevelFull {
+		if s, ok := spanOf(tree, index); ok {
+			v.spans = append(v.spans, s)
+		}
+		v.known.add(tree)
 	}
-	v.known.add(tree)
-	v.done++
-	v.bytes += bytes
+	v.done.Chunks++
+	v.done.Bytes += bytes
+	v.done.Entries = v.known.entries
 	if v.progress != nil {
-		v.progress(v.done, len(v.metadata.Chunks), v.bytes)
+		v.progress(v.done)
 	}
 }

@@ -252,7 +252,7 @@ func (s *stepSpec) verify(ctx context.Context, step *Step) error {
 // restore restores the store's checkpoint, as the command does, up to the end of Finalize: it is durable
 // then.
 func (s *stepSpec) restore(ctx context.Context, ndb db.NodeDB, step *Step) error {
-	plan, err := restore.NewPlan(ctx, s.Store, benchNamespace, nil)
+	plan, err := restore.NewPlan(ctx, s.Store, benchNamespace, nil, checkpoint.Limits{})
 	if err != nil {
 		return err
 	}

@@ -91,7 +91,7 @@ type store struct {
 }
 
 func openStore(e *env, ns *config.Namespace) (*store, error) {
-	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), nil, checkpoint.WithCreatorLogger(e.logger()))
+	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), nil, checkpoint.WithCreatorLogger(e.logger()), checkpoint.WithCreatorLimits(ns.CheckpointLimits()))
 	if err != nil {
 		return nil, err
 	}

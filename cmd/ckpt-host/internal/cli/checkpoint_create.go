@@ -13,7 +13,6 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -153,7 +152,7 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 	defer progress.Stop()
 	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), ndb,
 		checkpoint.WithThreads(chosen.threads),
-		checkpoint.WithCreatorLimits(restore.Limits(ns.KeyBytes, ns.ValueBytes)),
+		checkpoint.WithCreatorLimits(ns.CheckpointLimits()),
 		checkpoint.WithCreatorLogger(e.logger()),
 		checkpoint.WithProgress(func(_ node.Root, chunks uint64, bytes int64, entries uint64) {
 			now := fmt.Sprintf("%s: %s, %s, %s", told, console.Counted(chunks, "chunk"), size.Format(bytes), console.Counted(entries, "entry"))

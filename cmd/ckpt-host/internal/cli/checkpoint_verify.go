@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -24,9 +24,11 @@ import (
 // verifyResult is what `checkpoint verify --json` prints.
 type verifyResult struct {
 	// Verified says that all checkpoints are all right.
-	Verified    bool           `json:"verified"`
-	Checkpoints []verifiedItem `json:"checkpoints"`
-	Seconds     float64        `json:"seconds"`
+	Verified bool `json:"verified"`
+	// Level is how much was looked at.
+	Level       checkpoint.Level `json:"level"`
+	Checkpoints []verifiedItem   `json:"checkpoints"`
+	Seconds     float64          `json:"seconds"`
 }
 
 // verifiedItem tells of one checkpoint that was verified.
@@ -46,6 +48,7 @@ func newCheckpointVerifyCommand(e *env) *cobra.Command {
 		flags       namespaceFlags
 		root        rootFlags
 		valueBytes  string
+		level       string
 		all, asJSON bool
 	)
 	cmd := &cobra.Command{
@@ -54,58 +57,78 @@ func newCheckpointVerifyCommand(e *env) *cobra.Command {
 		Long: `Checks that a checkpoint's files are what its metadata says, that each chunk proves what it holds, and
 that no node of the tree is missing. It needs no database.
 
+--level says how much it looks at: "digests" at the metadata's form and whether the chunks are those that it
+names, which costs little but reading them; "proofs" also at what each chunk proves; "full", which is meant
+where it is left out, also at whether the chunks together hold every node, each once. Only what verifies in
+full is sure to restore.
+
 With DIR, one checkpoint's directory or a directory of checkpoints, it needs no configuration either, and
 checks all that is there (--version and --root-type limit that). Without, it checks the namespace's newest
 checkpoint, the one that --version names, or with --all every one.
 
 It says whether a checkpoint is good, not whether its root is the one that you trust: compare that.`,
 		Example: `  ckpt-host checkpoint verify state/demo/checkpoints/7/0f3c...
-  ckpt-host checkpoint verify --config ckpt.hcl --namespace demo --version 7`,
+  ckpt-host checkpoint verify --config ckpt.hcl --namespace demo --version 7
+  ckpt-host checkpoint verify backup --level digests`,
 		Args: takes(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if _, err := root.parseType(); err != nil {
 				return err
 			}
+			depth, err := checkpoint.ParseLevel(level)
+			if err != nil {
+				return exit.Errorf(exit.Usage, "--level %s: want digests, proofs or full", level)
+			}
 			ctx := cmd.Context()
 			var chosen []checkpoint.Stored
-			limits := restore.Limits(db.DefaultMaxKeyBytes, db.DefaultMaxValueBytes)
-			if cmd.Flags().Changed("value-bytes") {
-				n, err := size.Parse(valueBytes)
-				if err != nil || n < 1 || n > config.MaxValueBytes {
-					return exit.Errorf(exit.Usage, "--value-bytes %s: want a size up to %s", valueBytes, size.Format(config.MaxValueBytes))
-				}
-				limits = restore.Limits(db.DefaultMaxKeyBytes, int(n))
+			longest, err := parseValueBytes(cmd, valueBytes)
+			if err != nil {
+				return err
 			}
-			var err error
+			// Of a directory nobody says more.
+			bounds := &config.Namespace{KeyBytes: db.DefaultMaxKeyBytes, ValueBytes: cmp.Or(longest, db.DefaultMaxValueBytes)}
 			switch {
 			case len(args) == 1 && (flags.config != "" || flags.namespace != ""):
 				return exit.Errorf(exit.Usage, "DIR and --config exclude each other").WithHint("see '%s --help'", cmd.CommandPath())
 			case len(args) == 1:
-				chosen, err = chooseInDirectory(ctx, args[0], &root)
+				chosen, err = chooseInDirectory(ctx, args[0], &root, bounds.CheckpointLimits())
 			default:
-				var ns *config.Namespace
-				ns, chosen, err = e.chooseInNamespace(ctx, &flags, &root, all)
-				if err == nil && !cmd.Flags().Changed("value-bytes") {
-					limits = restore.Limits(ns.KeyBytes, ns.ValueBytes)
+				if bounds, chosen, err = e.chooseInNamespace(ctx, &flags, &root, all); err == nil {
+					bounds.ValueBytes = cmp.Or(longest, bounds.ValueBytes)
 				}
 			}
 			if err != nil {
 				return err
 			}
-			return e.verify(ctx, chosen, limits, asJSON)
+			return e.verify(ctx, chosen, depth, bounds.CheckpointLimits(), asJSON)
 		},
 	}
 	flags.add(cmd)
 	root.add(cmd, "the newest that has a checkpoint")
 	cmd.Flags().BoolVar(&all, "all", false, "all checkpoints of the namespace")
+	cmd.Flags().StringVar(&level, "level", checkpoint.LevelFull.String(), "how `much` to look at: digests, proofs or full")
+	_ = cmd.RegisterFlagCompletionFunc("level", cobra.FixedCompletions(
+		[]cobra.Completion{"digests", "proofs", "full"}, cobra.ShellCompDirectiveNoFileComp))
 	cmd.Flags().StringVar(&valueBytes, "value-bytes", "", "the `size` of the longest value to take (default: the namespace's limit, or 64MiB)")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 
+// parseValueBytes reads --value-bytes; 0 where it is not given.
+func parseValueBytes(cmd *cobra.Command, text string) (int, error) {
+	if !cmd.Flags().Changed("value-bytes") {
+		return 0, nil
+	}
+	n, err := size.Parse(text)
+	if err != nil || n < 1 || n > config.MaxValueBytes {
+		return 0, exit.Errorf(exit.Usage, "--value-bytes %s: want a size up to %s", text, size.Format(config.MaxValueBytes))
+	}
+	return int(n), nil
+}
+
 // chooseInDirectory returns all checkpoints of a directory, as far as the flags don't limit them.
-func chooseInDirectory(ctx context.Context, dir string, root *rootFlags) ([]checkpoint.Stored, error) {
-	directory, err := checkpoint.OpenDirectory(dir)
+func chooseInDirectory(ctx context.Context, dir string, root *rootFlags, limits checkpoint.Limits) ([]checkpoint.Stored, error) {
+	directory, err := checkpoint.OpenDirectory(dir, checkpoint.WithDirectoryLimits(limits))
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
@@ -163,12 +186,12 @@ func (e *env) chooseInNamespace(ctx context.Context, flags *namespaceFlags, root
 }
 
 // verify checks checkpoints one after the other, all of them whatever is wrong with some.
-func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, limits checkpoint.Limits, asJSON bool) error {
+func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, level checkpoint.Level, limits checkpoint.Limits, asJSON bool) error {
 	began := time.Now()
-	result := verifyResult{Verified: true}
+	result := verifyResult{Verified: true, Level: level}
 	var first error
 	for _, c := range chosen {
-		item, err := e.verifyOne(ctx, c, limits)
+		item, err := e.verifyOne(ctx, c, level, limits)
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -182,9 +205,7 @@ func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, limits che
 		}
 		result.Checkpoints = append(result.Checkpoints, item)
 		if !asJSON && err == nil {
-			if err := e.Printf("%s: verified, %s, %s, %s\n  %s\n  metadata hash %s\n", item.Path,
-				console.Counted(len(item.Chunks), "chunk"), size.Format(item.Bytes), console.Counted(*item.Entries, "entry"),
-				rootName(*item.Root), item.MetadataHash); err != nil {
+			if err := e.Printf("%s: %s\n  %s\n  metadata hash %s\n", item.Path, item.summary(level), rootName(*item.Root), item.MetadataHash); err != nil {
 				return err
 			}
 		}
@@ -212,13 +233,26 @@ func (e *env) verify(ctx context.Context, chosen []checkpoint.Stored, limits che
 	return exit.Errorf(code, "%d of %d checkpoints do not verify", bad, len(chosen))
 }
 
+// summary says what was found all right.
+func (i *verifiedItem) summary(level checkpoint.Level) string {
+	held := fmt.Sprintf("%s, %s", console.Counted(len(i.Chunks), "chunk"), size.Format(i.Bytes))
+	switch level {
+	case checkpoint.LevelDigests:
+		return "digests verified, " + held
+	case checkpoint.LevelProofs:
+		return "digests and proofs verified, " + held
+	default:
+		return fmt.Sprintf("verified, %s, %s", held, console.Counted(*i.Entries, "entry"))
+	}
+}
+
 // isAboutContent says whether an error is about what a checkpoint holds, rather than about reading it.
 func isAboutContent(err error) bool {
 	code := exitCode(err)
 	return code == exit.Invalid || errors.Is(err, checkpoint.ErrChunkNotFound) || errors.Is(err, checkpoint.ErrLimitExceeded)
 }
 
-func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored, limits checkpoint.Limits) (verifiedItem, error) {
+func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored, level checkpoint.Level, limits checkpoint.Limits) (verifiedItem, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
 		return verifiedItem{Path: c.Path}, err
@@ -235,16 +269,19 @@ func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored, limits checkpo
 	})
 	defer progress.Stop()
 	report, err := checkpoint.Verify(ctx, path, checkpoint.VerifyRoot(c.Metadata.Root),
-		checkpoint.VerifyLimits(limits),
-		checkpoint.VerifyProgress(func(chunks, _ int, read int64) {
-			done.Store(int64(chunks))
-			bytes.Store(read)
+		checkpoint.VerifyLevel(level), checkpoint.VerifyLimits(limits),
+		checkpoint.VerifyProgress(func(now checkpoint.VerifyCount) {
+			done.Store(int64(now.Chunks))
+			bytes.Store(now.Bytes)
 		}))
 	if err != nil {
 		return item, err
 	}
 	item.Verified = true
 	item.MetadataHash, item.Chunks = &report.MetadataHash, c.Metadata.Chunks
-	item.Bytes, item.Entries = report.Bytes, &report.Entries
+	item.Bytes = report.Bytes
+	if level == checkpoint.LevelFull {
+		item.Entries = &report.Entries
+	}
 	return item, nil
 }

@@ -8,7 +8,6 @@ import (
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -37,7 +36,7 @@ func startCheckpointer(ctx context.Context, e *env, ns *config.Namespace, ndb db
 	logger := e.logger()
 	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), ndb,
 		checkpoint.WithThreads(ns.Checkpoints.Threads), checkpoint.WithCreatorLogger(logger),
-		checkpoint.WithCreatorLimits(restore.Limits(ns.KeyBytes, ns.ValueBytes)))
+		checkpoint.WithCreatorLimits(ns.CheckpointLimits()))
 	if err != nil {
 		return nil, err
 	}

@@ -113,7 +113,7 @@ func pruneFailed(err error) error {
 	refused := exit.Errorf(exit.Failed, "nothing was removed: %w", err)
 	switch {
 	case errors.Is(err, db.ErrMultipartInProgress):
-		return refused.WithHint("run the restore that is not finished again, or restore something else in its place")
+		return refused.WithHint("run the restore that is not finished again, or remove what it has restored with 'ckpt-host restore abort'")
 	case errors.Is(err, db.ErrVersionPinned):
 		return refused.WithHint("wait for whoever reads that version")
 	default: // whether it was done before that is not known

@@ -22,10 +22,12 @@ import (
 
 // restoreResult is what `restore --json` prints.
 type restoreResult struct {
-	Namespace string      `json:"namespace"`
-	Version   uint64      `json:"version"`
-	Roots     []node.Root `json:"roots"`
-	LeftOut   []node.Root `json:"left_out"`
+	Namespace string `json:"namespace"`
+	Version   uint64 `json:"version"`
+	// Root is the first of Roots: the state root where there is one.
+	Root    node.Root   `json:"root"`
+	Roots   []node.Root `json:"roots"`
+	LeftOut []node.Root `json:"left_out"`
 	// AlreadyThere says that the version had been finalized with these roots before.
 	AlreadyThere  bool  `json:"already_there"`
 	Chunks        int   `json:"chunks"`
@@ -55,7 +57,8 @@ each root of the version that is to be restored; "state" is meant where no type 
 them become visible at once, when every chunk has been verified against them. Without it, --trust-source
 takes all roots of DIR's newest version as DIR has them.
 
-A restore that was interrupted goes on where it was when it is run again.
+A restore that was interrupted goes on where it was when it is run again. 'ckpt-host restore status' tells of
+it, 'ckpt-host restore abort' removes what it has left; until then nothing else can be restored.
 
 Where the checkpoints have manifests, it is refused if the disk has not the space for it, and what was
 restored is read back, hash by hash, and compared with what they tell.`,
@@ -75,7 +78,7 @@ restored is read back, hash by hash, and compared with what they tell.`,
 				return err
 			}
 			ctx := cmd.Context()
-			plan, err := restore.NewPlan(ctx, from, ns.ID, trusted)
+			plan, err := restore.NewPlan(ctx, from, ns.ID, trusted, ns.CheckpointLimits())
 			if err != nil {
 				return planFailed(from, err)
 			}
@@ -93,6 +96,7 @@ restored is read back, hash by hash, and compared with what they tell.`,
 	cmd.Flags().BoolVar(&skip.audit, "no-audit", false, "do not read back what was restored")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	_ = cmd.MarkFlagDirname("from")
+	cmd.AddCommand(newRestoreStatusCommand(e), newRestoreAbortCommand(e))
 	return cmd
 }
 
@@ -159,7 +163,7 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 		e.Note("note: the %s backend keeps nothing from one command to the next; this showed only that the checkpoint restores", ns.Backend.PluginName())
 	}
 	result := restoreResult{
-		Namespace: ns.Name, Version: plan.Version, Roots: plan.Roots(), LeftOut: plan.LeftOut,
+		Namespace: ns.Name, Version: plan.Version, Root: plan.Roots()[0], Roots: plan.Roots(), LeftOut: plan.LeftOut,
 		AlreadyThere: outcome.AlreadyThere, Chunks: plan.Chunks(), ChunksResumed: outcome.Resumed,
 		Bytes: plan.Bytes(),
 	}
@@ -174,9 +178,6 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 	}
 	if len(plan.Others) > 0 {
 		e.Note("note: the trusted root is also that of version %s; the newest was taken. Say --root VERSION:HASH for another", joinVersions(plan.Others))
-	}
-	if outcome.Discarded {
-		e.Note("note: what an unfinished restore of something else had left was removed")
 	}
 	if asJSON {
 		return e.JSON(result)
@@ -212,8 +213,10 @@ func restoreFailed(ns *config.Namespace, plan *restore.Plan, err error) error {
 		return wrapped.WithHint("free some, or begin all the same with --ignore-space; nothing was written")
 	case errors.Is(err, restore.ErrNotOlder):
 		return wrapped.WithHint("restore into a namespace of its own, or into a fresh data directory")
+	case errors.Is(err, restore.ErrUnfinished):
+		return wrapped.WithHint("finish it with the command that began it, or remove what it has restored with 'ckpt-host restore abort'; nothing was written")
 	case errors.As(err, &kept):
-		return wrapped.WithHint("what was restored so far is kept; run the same command again to go on")
+		return wrapped.WithHint("what was restored so far is kept; run the same command again to go on, or remove it with 'ckpt-host restore abort'")
 	case wrapped.Code == exit.Invalid:
 		return wrapped.WithHint("nothing of it is visible in the database; get the checkpoint anew, or another one")
 	}

@@ -6,6 +6,7 @@ package config
 import (
 	"path/filepath"
 
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -92,6 +93,8 @@ type Namespace struct {
 	// KeyBytes and ValueBytes are the lengths of the longest key and value.
 	KeyBytes   int
 	ValueBytes int
+	// Limits are the bounds of checkpoints that are set; 0 where one is not. CheckpointLimits has them all.
+	Limits checkpoint.Limits
 	// WriteLogs says that the changes of each version are kept.
 	WriteLogs bool
 	// GarbageRate and MemoryBytes are db.Config's.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -99,6 +100,12 @@ namespace "one" {
   limits {
     key_bytes   = 64
     value_bytes = "1MiB"
+
+    chunks          = 1000
+    metadata_bytes  = "64KiB"
+    chunk_bytes     = "2MiB"
+    chunk_raw_bytes = "3MiB"
+    chunk_entries   = 4000
   }
 }
 
@@ -132,6 +139,7 @@ namespace "two" {
 				Name: "one", ID: testNamespace(1), Backend: backend,
 				Checkpoints: &Checkpoints{Interval: 10, Keep: 3, ChunkSize: 64 << 10, Threads: 4},
 				KeyBytes:    64, ValueBytes: 1 << 20,
+				Limits:      checkpoint.Limits{Chunks: 1000, MetadataBytes: 64 << 10, ChunkBytes: 2 << 20, RawBytes: 3 << 20, Entries: 4000},
 				GarbageRate: 16 << 20, MemoryBytes: 1 << 20,
 				Dir: "/var/lib/ckpt/one",
 			},

@@ -61,6 +61,11 @@ type checkpointsBlock struct {
 }
 
 type limitsBlock struct {
-	KeyBytes   *hcl.Attribute `hcl:"key_bytes,optional"`
-	ValueBytes *hcl.Attribute `hcl:"value_bytes,optional"`
+	KeyBytes      *hcl.Attribute `hcl:"key_bytes,optional"`
+	ValueBytes    *hcl.Attribute `hcl:"value_bytes,optional"`
+	Chunks        *hcl.Attribute `hcl:"chunks,optional"`
+	MetadataBytes *hcl.Attribute `hcl:"metadata_bytes,optional"`
+	ChunkBytes    *hcl.Attribute `hcl:"chunk_bytes,optional"`
+	ChunkRawBytes *hcl.Attribute `hcl:"chunk_raw_bytes,optional"`
+	ChunkEntries  *hcl.Attribute `hcl:"chunk_entries,optional"`
 }

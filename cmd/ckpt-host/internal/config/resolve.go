@@ -227,8 +227,7 @@ func (r *resolver) namespace(b *namespaceBlock, backends map[string]*Backend, da
 		}
 	}
 	if l := b.Limits; l != nil {
-		n.KeyBytes = int(r.size(l.KeyBytes, db.DefaultMaxKeyBytes, 1, db.DefaultMaxKeyBytes))
-		n.ValueBytes = int(r.size(l.ValueBytes, db.DefaultMaxValueBytes, 1, MaxValueBytes))
+		r.limits(n, l)
 	}
 	return n
 }

@@ -93,6 +93,7 @@ var identities = []struct {
 	{db.ErrVersionNotFound, NotFound, ""},
 	{db.ErrRootNotFound, NotFound, ""},
 	{fs.ErrNotExist, NotFound, ""},
+	{checkpoint.ErrLimitExceeded, Failed, "the limits block of the configuration has the bounds, see docs/commands.md"},
 }
 
 // Of returns the exit code and hint of an error.

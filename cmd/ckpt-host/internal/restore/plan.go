@@ -43,6 +43,8 @@ type Plan struct {
 	Sources []Source
 	// LeftOut are roots of the version that the directory holds and that are not restored.
 	LeftOut []node.Root
+	// Limits bound what the checkpoints may hold.
+	Limits checkpoint.Limits
 	// Others are other versions that hold the trusted roots, too; the newest was chosen.
 	Others []uint64
 }
@@ -73,9 +75,9 @@ func (p *Plan) Chunks() (n int) {
 }
 
 // NewPlan picks from a directory the checkpoints of the trusted roots; where trusted is nil, all of the
-// newest version. It reads all metadata, and looks whether the chunks are there.
-func NewPlan(ctx context.Context, dir string, namespace common.Namespace, trusted []Trusted) (*Plan, error) {
-	directory, err := checkpoint.OpenDirectory(dir)
+// newest version. It reads all metadata that is within the limits, and looks whether the chunks are there.
+func NewPlan(ctx context.Context, dir string, namespace common.Namespace, trusted []Trusted, limits checkpoint.Limits) (*Plan, error) {
+	directory, err := checkpoint.OpenDirectory(dir, checkpoint.WithDirectoryLimits(limits))
 	if err != nil {
 		return nil, err
 	}
@@ -103,6 +105,7 @@ func NewPlan(ctx context.Context, dir string, namespace common.Namespace, truste
 	if err != nil {
 		return nil, err
 	}
+	plan.Limits = limits
 	for i := range plan.Sources {
 		if err := plan.Sources[i].measure(ctx); err != nil {
 			return nil, err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -80,7 +81,7 @@ func trust(root node.Root) []Trusted {
 
 func plan(t *testing.T, dir string, root node.Root) *Plan {
 	t.Helper()
-	p, err := NewPlan(context.Background(), dir, namespace, trust(root))
+	p, err := NewPlan(context.Background(), dir, namespace, trust(root), checkpoint.Limits{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,7 +138,7 @@ func TestInterruptedRestoreGoesOn(t *testing.T) {
 		t.Fatalf("roots that can be seen: %v, %v", roots, err)
 	}
 	outcome, err := run(context.Background(), ndb, p)
-	if err != nil || outcome.Resumed == 0 || outcome.Discarded || outcome.AlreadyThere {
+	if err != nil || outcome.Resumed == 0 || outcome.AlreadyThere {
 		t.Fatalf("going on: %+v, %v", outcome, err)
 	}
 	if n := count(t, ndb, roots[0]); n != 100 {
@@ -171,7 +172,7 @@ func TestCompleteRestoreIsFinalized(t *testing.T) {
 		t.Fatalf("interrupted: %v", err)
 	}
 	outcome, err := run(context.Background(), ndb, p)
-	if err != nil || outcome.Resumed != p.Chunks() || outcome.Discarded {
+	if err != nil || outcome.Resumed != p.Chunks() {
 		t.Fatalf("going on: %+v of %d chunks, %v", outcome, p.Chunks(), err)
 	}
 	if n := count(t, ndb, roots[0]); n != 100 {
@@ -312,30 +313,118 @@ func TestAudit(t *testing.T) {
 	}
 }
 
-// TestOtherRestoreIsDiscarded leaves an unfinished restore, and restores something else: another
-// version, and the same root cut otherwise.
-func TestOtherRestoreIsDiscarded(t *testing.T) {
+// TestOtherRestoreIsRefused leaves an unfinished restore, and restores something else: another version, the
+// same root cut otherwise, and the same while the first one's root is complete. What is there is named and
+// stays as it is, until it is removed.
+func TestOtherRestoreIsRefused(t *testing.T) {
+	ctx := t.Context()
 	dir, roots := shelfOf(t, 2, 512)
 	recut, _ := shelfOf(t, 2, 700)
-	for name, then := range map[string]*Plan{
-		"another version":     plan(t, dir, roots[1]),
-		"the same root recut": plan(t, recut, roots[0]),
+	first := plan(t, dir, roots[0])
+	interrupted := func(ndb db.NodeDB, cancel context.CancelFunc) db.NodeDB { return &interrupting{ndb, 3, cancel} }
+	complete := func(ndb db.NodeDB, cancel context.CancelFunc) db.NodeDB { return &endsAtFinalize{ndb, cancel} }
+	for name, c := range map[string]struct {
+		ends  func(ndb db.NodeDB, cancel context.CancelFunc) db.NodeDB
+		then  *Plan
+		state string
+	}{
+		"another version":           {interrupted, plan(t, dir, roots[1]), " of "},
+		"the same root recut":       {interrupted, plan(t, recut, roots[0]), " of "},
+		"another, beside complete":  {complete, plan(t, dir, roots[1]), "complete"},
+		"recut, beside a whole one": {complete, plan(t, recut, roots[0]), "complete"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			ndb := open(t)
-			ctx, cancel := context.WithCancel(context.Background())
+			cancelled, cancel := context.WithCancel(ctx)
 			defer cancel()
-			if _, err := run(ctx, &interrupting{ndb, 3, cancel}, plan(t, dir, roots[0])); err == nil {
+			if _, err := run(cancelled, c.ends(ndb, cancel), first); err == nil {
 				t.Fatal("not interrupted")
 			}
-			outcome, err := run(context.Background(), ndb, then)
-			if err != nil || !outcome.Discarded || outcome.Resumed != 0 {
-				t.Fatalf("%+v, %v", outcome, err)
+			before, err := ndb.Multipart(ctx)
+			if err != nil {
+				t.Fatal(err)
 			}
-			if n, want := count(t, ndb, then.Roots()[0]), int(then.Version)*100; n != want {
+			for _, refusal := range []func() error{
+				func() error { _, err := run(ctx, ndb, c.then); return err },
+				func() error {
+					return CheckSpace(ctx, &durable{NodeDB: ndb}, c.then, "", func(string) (int64, bool) { return 1 << 62, true })
+				},
+			} {
+				err := refusal()
+				if !errors.Is(err, ErrUnfinished) {
+					t.Fatalf("got %v, want %v", err, ErrUnfinished)
+				}
+				for _, part := range []string{"version 1", roots[0].Hash.String(), first.Sources[0].Metadata.EncodedHash().String(), c.state} {
+					if !strings.Contains(err.Error(), part) {
+						t.Errorf("%q does not name %q", err, part)
+					}
+				}
+			}
+			after, err := ndb.Multipart(ctx)
+			if err != nil || !reflect.DeepEqual(after, before) {
+				t.Errorf("what is there was %+v, and now is %+v, %v", before, after, err)
+			}
+
+			if err := ndb.AbortMultipart(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if outcome, err := run(ctx, ndb, c.then); err != nil || outcome.Resumed != 0 {
+				t.Fatalf("once it is removed: %+v, %v", outcome, err)
+			}
+			if n, want := count(t, ndb, c.then.Roots()[0]), int(c.then.Version)*100; n != want {
 				t.Errorf("%d entries, want %d", n, want)
 			}
 		})
+	}
+}
+
+// TestFind checks what is told of an unfinished restore.
+func TestFind(t *testing.T) {
+	ctx := t.Context()
+	dir, roots := shelfOf(t, 1, 512)
+	p := plan(t, dir, roots[0])
+	manifest, err := p.Sources[0].manifest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ndb := open(t)
+	if u, err := Find(ctx, ndb); u != nil || err != nil {
+		t.Errorf("of an empty database: %+v, %v", u, err)
+	}
+	r, err := checkpoint.NewRestorer(ndb)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.StartRestore(ctx, p.Sources[0].Metadata); err != nil {
+		t.Fatal(err)
+	}
+	want := Contents{}
+	for _, i := range []uint64{1, 4} {
+		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+			t.Fatal(err)
+		}
+		want.Bytes += manifest.Chunks[i].Bytes
+		want.Entries += manifest.Chunks[i].Entries
+	}
+	u, err := Find(ctx, ndb)
+	if err != nil || u == nil || len(u.Roots) != 1 {
+		t.Fatalf("%+v, %v", u, err)
+	}
+	got := u.Roots[0]
+	if u.Version != 1 || u.Complete() || got.Root != roots[0] || got.Chunks != uint64(p.Chunks()) || !slices.Equal(got.Done, []uint64{1, 4}) ||
+		got.Complete || got.Metadata == nil || *got.Metadata != p.Sources[0].Metadata.EncodedHash() || got.All != nil || got.Restored != nil {
+		t.Errorf("%+v", u)
+	}
+	// A directory with another checkpoint of the same root says nothing of this one.
+	recut, _ := shelfOf(t, 1, 700)
+	if err := u.Measure(ctx, recut, checkpoint.Limits{}); err != nil || u.Roots[0].All != nil {
+		t.Errorf("measured by another checkpoint: %+v, %v", u, err)
+	}
+	if err := u.Measure(ctx, dir, checkpoint.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	if got := u.Roots[0]; *got.All != (Contents{manifest.Bytes, manifest.Entries}) || *got.Restored != want {
+		t.Errorf("measured %+v of %+v", got.Restored, got.All)
 	}
 }
 
@@ -432,7 +521,7 @@ func TestSameHashAtSeveralVersions(t *testing.T) {
 	}
 	one := trust(roots[0])
 	one[0].Version, one[0].HasVersion = 1, true
-	if p, err := NewPlan(context.Background(), dir, namespace, one); err != nil || p.Version != 1 {
+	if p, err := NewPlan(context.Background(), dir, namespace, one, checkpoint.Limits{}); err != nil || p.Version != 1 {
 		t.Errorf("version 1: %+v, %v", p, err)
 	}
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -31,38 +30,19 @@ type Progress struct {
 	Bytes  atomic.Int64
 }
 
-// maxEntries is how many entries a chunk of the largest chunk size can have.
-const maxEntries = 8 << 20
-
-// Limits returns what a chunk may hold where the longest key and value have so many bytes: as much as
-// one that is made here can.
-func Limits(keyBytes, valueBytes int) checkpoint.Limits {
-	// The last entry of a chunk begins before the chunk size is reached, and can be an internal node with
-	// its own leaf; before the chunk's first leaf stands the way to it.
-	longest := int64(config.MaxChunkSize) + 2*int64(valueBytes) + 64<<20
-	return checkpoint.Limits{
-		ChunkBytes: max(longest, checkpoint.DefaultChunkBytes),
-		RawBytes:   max(longest, checkpoint.DefaultRawBytes),
-		Entries:    maxEntries,
-		KeyBytes:   keyBytes,
-		ValueBytes: valueBytes,
-	}
-}
-
 // Outcome is what a restore did.
 type Outcome struct {
 	// AlreadyThere says that the version was finalized with these very roots, and nothing was done.
 	AlreadyThere bool
 	// Resumed is the number of chunks that an earlier run had restored.
 	Resumed int
-	// Discarded says that what an earlier restore of something else had left was removed.
-	Discarded bool
 }
 
 // Run restores what the plan says into ndb, and finalizes it. Nothing of it is visible before that.
 //
 // Where the checkpoint turns out to be bad, what was written is removed. Where something else ends the
-// restore (the context, the disk, the database's process), it is kept, and a later run goes on with it.
+// restore (the context, the disk, the database's process), it is kept, and a later run goes on with it. What
+// an unfinished restore of something else has left is in the way: ErrUnfinished.
 func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (Outcome, error) {
 	var outcome Outcome
 	roots := plan.Roots()
@@ -71,18 +51,10 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 		outcome.AlreadyThere = there
 		return outcome, err
 	}
-	if outcome.Discarded, err = discardOther(ctx, ndb, plan); err != nil {
+	if err := refuseOther(ctx, ndb, plan); err != nil {
 		return outcome, err
 	}
 	outcome.Resumed, err = restoreAll(ctx, ndb, plan, progress, logger)
-	if errors.Is(err, checkpoint.ErrRestoreAlreadyInProgress) {
-		// The same root, of a checkpoint that was cut otherwise.
-		if err := ndb.AbortMultipart(ctx); err != nil {
-			return outcome, fmt.Errorf("removing an unfinished restore of version %d: %w", plan.Version, err)
-		}
-		outcome.Discarded = true
-		outcome.Resumed, err = restoreAll(ctx, ndb, plan, progress, logger)
-	}
 	if err != nil {
 		return outcome, failed(ctx, ndb, err)
 	}
@@ -101,8 +73,7 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (resumed int, err error) {
 	progress.Chunks.Store(0)
 	progress.Bytes.Store(0)
-	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger),
-		checkpoint.WithLimits(Limits(ndb.Info().MaxKeyBytes, ndb.Info().MaxValueBytes)))
+	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger), checkpoint.WithLimits(plan.Limits))
 	if err != nil {
 		return 0, err
 	}
@@ -167,26 +138,6 @@ func sameTrees(a, b []node.Root) bool {
 		return roots
 	}
 	return slices.Equal(full(a), full(b))
-}
-
-// discardOther removes an open multipart insert that is not a part of the plan: no other process works
-// on it, because that would hold the database.
-func discardOther(ctx context.Context, ndb db.NodeDB, plan *Plan) (bool, error) {
-	open, err := ndb.Multipart(ctx)
-	if err != nil {
-		return false, fmt.Errorf("asking for an unfinished restore: %w", err)
-	}
-	if open == nil || open.Version == plan.Version && !slices.ContainsFunc(open.Roots, func(r db.MultipartRoot) bool {
-		return !slices.ContainsFunc(plan.Sources, func(s Source) bool {
-			return s.Metadata.Root == r.Root && uint64(len(s.Metadata.Chunks)) == r.Chunks
-		})
-	}) {
-		return false, nil
-	}
-	if err := ndb.AbortMultipart(ctx); err != nil {
-		return false, fmt.Errorf("removing an unfinished restore of version %d: %w", open.Version, err)
-	}
-	return true, nil
 }
 
 // restoreRoot restores one root, chunks side by side, and returns how many of them were there already.
@@ -262,6 +213,9 @@ func restoreChunk(ctx context.Context, restorer checkpoint.Restorer, s *Source, 
 // failed is the end of a restore that did not work: where another run can't go on with what is there,
 // it is removed.
 func failed(ctx context.Context, ndb db.NodeDB, err error) error {
+	if errors.Is(err, checkpoint.ErrRestoreAlreadyInProgress) {
+		return err // what is there is not this restore's
+	}
 	if resumable(ctx, err) {
 		return &KeptError{err}
 	}
@@ -285,7 +239,6 @@ func resumable(ctx context.Context, err error) bool {
 		checkpoint.ErrLimitExceeded,
 		checkpoint.ErrMalformedMetadata,
 		checkpoint.ErrDamaged,
-		checkpoint.ErrRestoreAlreadyInProgress,
 		db.ErrBadNamespace,
 		db.ErrLimitExceeded,
 		os.ErrNotExist,

@@ -35,6 +35,9 @@ func CheckSpace(ctx context.Context, ndb db.NodeDB, plan *Plan, dir string, free
 	if there || err != nil {
 		return err
 	}
+	if err := refuseOther(ctx, ndb, plan); err != nil {
+		return err
+	}
 	need, known, err := need(ctx, ndb, plan)
 	if err != nil || !known {
 		return err

@@ -22,6 +22,12 @@ namespace "demo" {
   limits {
     key_bytes   = 8192
     value_bytes = "2GiB"
+
+    chunks          = 1048577
+    metadata_bytes  = 1023
+    chunk_bytes     = "128GiB"
+    chunk_raw_bytes = 0
+    chunk_entries   = 1073741825
   }
 }
 namespace "other" {
@@ -36,5 +42,11 @@ namespace "other" {
   limits {
     key_bytes   = 0
     value_bytes = false
+
+    chunks          = 0
+    metadata_bytes  = "1GiB"
+    chunk_bytes     = -1
+    chunk_raw_bytes = "2M"
+    chunk_entries   = "many"
   }
 }
