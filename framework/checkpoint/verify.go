@@ -77,40 +77,30 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	v := &verifier{dir: abs, known: newKnownTree(), workers: runtime.GOMAXPROCS(0)}
-	for _, opt := range opts {
-		opt(v)
-	}
-	v.limits = v.limits.withDefaults()
-	v.workers = max(v.workers, 1)
-	v.metadata, err = readMetadata(abs)
+	m, err := readMetadata(abs)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpointNotFound, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	root := v.metadata.Root
-	if v.want != nil && *v.want != root {
-		return nil, fmt.Errorf("%w: %s holds that of %s, not %s", ErrCheckpointNotFound, abs, root, *v.want)
+	v := newVerifier(abs, m, opts)
+	if v.want != nil && *v.want != m.Root {
+		return nil, fmt.Errorf("%w: %s holds that of %s, not %s", ErrCheckpointNotFound, abs, m.Root, *v.want)
 	}
-	if root.IsEmpty() && len(v.metadata.Chunks) != 1 {
-		return nil, fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(v.metadata.Chunks))
-	}
-
-	if n := len(v.metadata.Chunks); n > v.limits.Chunks {
-		return nil, exceeded("Chunks", v.limits.Chunks, fmt.Sprintf("the checkpoint has %d", n))
+	if err := v.limits.checkMetadata(m); err != nil {
+		return nil, err
 	}
 
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(v.workers)
-	for i := range v.metadata.Chunks {
+	for i := range m.Chunks {
 		if gctx.Err() != nil {
 			break
 		}
 		group.Go(func() error {
 			if err := v.chunk(gctx, i); err != nil {
-				return fmt.Errorf("checkpoint: chunk %d of %s: %w", i, root, err)
+				return fmt.Errorf("checkpoint: chunk %d of %s: %w", i, m.Root, err)
 			}
 			return nil
 		})
@@ -121,16 +111,44 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return v.finish()
+}
+
+// newVerifier returns the verifier of the checkpoint with metadata m, in dir.
+func newVerifier(dir string, m *Metadata, opts []VerifyOption) *verifier {
+	v := &verifier{dir: dir, metadata: m, known: newKnownTree(), workers: runtime.GOMAXPROCS(0)}
+	for _, opt := range opts {
+		opt(v)
+	}
+	v.limits = v.limits.withDefaults()
+	v.workers = max(v.workers, 1)
+	return v
+}
+
+// checkMetadata says whether a checkpoint's chunks are as many as there may be.
+func (l *Limits) checkMetadata(m *Metadata) error {
+	n := len(m.Chunks)
+	switch {
+	case m.Root.IsEmpty() && n != 1:
+		return fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, n)
+	case n > l.Chunks:
+		return exceeded("Chunks", l.Chunks, fmt.Sprintf("the checkpoint has %d", n))
+	}
+	return nil
+}
+
+// finish says whether the chunks, all verified, are the whole tree.
+func (v *verifier) finish() (*Report, error) {
 	slices.SortFunc(v.spans, func(a, b span) int { return a.first.Compare(b.first) })
 	if err := overlap(v.spans); err != nil {
 		return nil, err
 	}
 	if !v.known.complete() {
-		return nil, fmt.Errorf("%w: no chunk holds some of the nodes of %s", errIncomplete, root)
+		return nil, fmt.Errorf("%w: no chunk holds some of the nodes of %s", errIncomplete, v.metadata.Root)
 	}
 	return &Report{
-		Path:         abs,
-		Root:         root,
+		Path:         v.dir,
+		Root:         v.metadata.Root,
 		MetadataHash: v.metadata.EncodedHash(),
 		Chunks:       len(v.metadata.Chunks),
 		Bytes:        v.bytes,
@@ -151,11 +169,16 @@ func (v *verifier) chunk(ctx context.Context, index int) error {
 	if err != nil {
 		return err
 	}
-	tree, err := decodeChunk(b, v.metadata.Root.Hash, &v.limits)
+	return v.take(index, b)
+}
+
+// take verifies a chunk whose digest is right.
+func (v *verifier) take(index int, chunk []byte) error {
+	tree, err := decodeChunk(chunk, v.metadata.Root.Hash, &v.limits)
 	if err != nil {
 		return err
 	}
-	v.add(index, tree, int64(len(b)))
+	v.add(index, tree, int64(len(chunk)))
 	return nil
 }
 
