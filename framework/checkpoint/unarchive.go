@@ -50,8 +50,9 @@ type ImportOptions struct {
 	// Progress is told how many bytes of the archive were read, of how many: 0 where that isn't known. It may
 	// be nil.
 	Progress func(done, total int64)
-	// Verifying is told of each chunk that was verified when all are there; it may be nil.
-	Verifying func(done, chunks int, bytes int64)
+	// Verifying is told, from several goroutines, of each chunk that was verified when all are there: how many
+	// of how many, and their bytes, of as many as were read. A dry run verifies as it reads. It may be nil.
+	Verifying func(done, chunks int, bytes, total int64)
 	// Logger takes messages; nil is none.
 	Logger hclog.Logger
 }
@@ -228,8 +229,10 @@ func (i *archiveImport) verifyOptions() []VerifyOption {
 		workers = runtime.GOMAXPROCS(0)
 	}
 	opts := []VerifyOption{VerifyRoot(i.archive.metadata.Root), VerifyLimits(i.archive.limits), VerifyWorkers(workers)}
-	if i.opts.Verifying != nil {
-		opts = append(opts, VerifyProgress(i.opts.Verifying))
+	if i.opts.Verifying != nil && !i.opts.DryRun {
+		opts = append(opts, VerifyProgress(func(done, chunks int, bytes int64) {
+			i.opts.Verifying(done, chunks, bytes, i.archive.chunkBytes)
+		}))
 	}
 	return opts
 }
