@@ -1,6 +1,7 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -247,7 +248,11 @@ func TestSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(resumed) {
-		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+		b, err := os.ReadFile(p.Sources[0].chunk(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.RestoreChunk(ctx, i, bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
 	}
