@@ -2,7 +2,6 @@ package checkpoint
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -446,7 +445,7 @@ func (f *checkpointFiles) done(index uint64, info chunkInfo) {
 	}
 }
 
-// finish writes what lies beside the chunks, the metadata last.
+// finish writes what lies beside the chunks, the metadata last. There may be no manifest.
 func (f *checkpointFiles) finish(ctx context.Context, m *Metadata, manifest *Manifest) error {
 	if err := syncFiles(ctx, f.unsafe); err != nil {
 		return err
@@ -454,12 +453,14 @@ func (f *checkpointFiles) finish(ctx context.Context, m *Metadata, manifest *Man
 	if err := syncDir(filepath.Join(f.dir, chunksName)); err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(manifest, "", " ")
-	if err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(f.dir, manifestName), append(b, '\n')); err != nil {
-		return err
+	if manifest != nil {
+		b, err := encodeManifest(manifest)
+		if err != nil {
+			return err
+		}
+		if err := writeFile(filepath.Join(f.dir, manifestName), b); err != nil {
+			return err
+		}
 	}
 	return writeFile(filepath.Join(f.dir, metadataName), EncodeMetadata(m))
 }

@@ -43,6 +43,8 @@ var (
 	// ErrChunkSizeTooSmall is the error when chunks of the size asked for would hold little but the paths to
 	// where they begin.
 	ErrChunkSizeTooSmall = errors.New(moduleName, 105, "checkpoint: chunk size too small for the tree")
+	// ErrMalformedArchive is the error when a file is not an archive of a checkpoint, or not all of one.
+	ErrMalformedArchive = errors.New(moduleName, 110, "checkpoint: malformed archive")
 )
 
 // errIncomplete is what a checkpoint is whose chunks, each a valid proof, leave nodes out.

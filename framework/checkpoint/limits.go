@@ -72,9 +72,13 @@ func (l *Limits) checkCount(chunks uint64) error {
 	return nil
 }
 
-// checkMetadata says whether metadata is within the limits.
+// checkMetadata says whether metadata is within the limits, and its chunks as many as its root can have.
 func (l *Limits) checkMetadata(m *Metadata) error {
-	if n := len(m.Chunks); n > l.Chunks {
+	n := len(m.Chunks)
+	if m.Root.IsEmpty() && n != 1 {
+		return fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, n)
+	}
+	if n > l.Chunks {
 		return exceeded("Chunks", l.Chunks, fmt.Sprintf("the checkpoint has %d", n))
 	}
 	if n := m.encodedBytes(); n > l.MetadataBytes {

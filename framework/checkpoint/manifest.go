@@ -86,6 +86,15 @@ func ReadManifest(dir string, m *Metadata) (*Manifest, error) {
 	return decodeManifest(b, m)
 }
 
+// encodeManifest returns the bytes of a manifest.
+func encodeManifest(manifest *Manifest) ([]byte, error) {
+	b, err := json.MarshalIndent(manifest, "", " ")
+	if err != nil {
+		return nil, err
+	}
+	return append(b, '\n'), nil
+}
+
 // decodeManifest decodes the manifest of the checkpoint whose metadata is m.
 func decodeManifest(b []byte, m *Metadata) (*Manifest, error) {
 	var manifest Manifest

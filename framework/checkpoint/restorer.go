@@ -183,9 +183,6 @@ func (r *restorer) validate(m *Metadata) error {
 	if ns := r.ndb.Info().Namespace; m.Root.Namespace != ns {
 		return fmt.Errorf("checkpoint: %w: checkpoint of %s, database of %s", db.ErrBadNamespace, m.Root.Namespace, ns)
 	}
-	if m.Root.IsEmpty() && len(m.Chunks) != 1 {
-		return fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(m.Chunks))
-	}
 	return r.limits.checkMetadata(m)
 }
 

@@ -110,7 +110,7 @@ type VerifyCount struct {
 
 type verifier struct {
 	dir      string
-	metadata *Metadata
+	root     node.Root
 	want     *node.Root
 	level    Level
 	limits   Limits
@@ -137,39 +137,34 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	v := &verifier{dir: abs, known: newKnownTree(), workers: runtime.GOMAXPROCS(0)}
-	for _, opt := range opts {
-		opt(v)
-	}
+	v := newVerifier(abs, opts)
 	if _, known := levelNames[v.level]; !known {
 		return nil, fmt.Errorf("checkpoint: there is no %s of verification", v.level)
 	}
-	v.limits = v.limits.withDefaults()
-	v.workers = max(v.workers, 1)
-	v.metadata, err = readMetadata(abs, v.limits)
+	m, err := readMetadata(abs, v.limits)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("%w: %w", ErrCheckpointNotFound, err)
 	}
 	if err != nil {
 		return nil, err
 	}
-	root := v.metadata.Root
-	if v.want != nil && *v.want != root {
-		return nil, fmt.Errorf("%w: %s holds that of %s, not %s", ErrCheckpointNotFound, abs, root, *v.want)
+	if v.want != nil && *v.want != m.Root {
+		return nil, fmt.Errorf("%w: %s holds that of %s, not %s", ErrCheckpointNotFound, abs, m.Root, *v.want)
 	}
-	if root.IsEmpty() && len(v.metadata.Chunks) != 1 {
-		return nil, fmt.Errorf("%w: %d chunks of an empty tree", ErrMalformedMetadata, len(v.metadata.Chunks))
+	if err := v.limits.checkMetadata(m); err != nil {
+		return nil, err
 	}
+	v.root = m.Root
 
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(v.workers)
-	for i := range v.metadata.Chunks {
+	for i := range m.Chunks {
 		if gctx.Err() != nil {
 			break
 		}
 		group.Go(func() error {
-			if err := v.chunk(gctx, i); err != nil {
-				return fmt.Errorf("checkpoint: chunk %d of %s: %w", i, root, err)
+			if err := v.chunk(gctx, i, m.Chunks[i]); err != nil {
+				return fmt.Errorf("checkpoint: chunk %d of %s: %w", i, m.Root, err)
 			}
 			return nil
 		})
@@ -180,12 +175,28 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	return v.finish(m)
+}
+
+// newVerifier returns the verifier of the checkpoint in dir, whose root has yet to be told.
+func newVerifier(dir string, opts []VerifyOption) *verifier {
+	v := &verifier{dir: dir, known: newKnownTree(), workers: runtime.GOMAXPROCS(0)}
+	for _, opt := range opts {
+		opt(v)
+	}
+	v.limits = v.limits.withDefaults()
+	v.workers = max(v.workers, 1)
+	return v
+}
+
+// finish says whether the chunks, all verified, are the whole tree, given their metadata.
+func (v *verifier) finish(m *Metadata) (*Report, error) {
 	report := &Report{
-		Path:         abs,
-		Root:         root,
-		MetadataHash: v.metadata.EncodedHash(),
+		Path:         v.dir,
+		Root:         m.Root,
+		MetadataHash: m.EncodedHash(),
 		Level:        v.level,
-		Chunks:       len(v.metadata.Chunks),
+		Chunks:       len(m.Chunks),
 		Bytes:        v.done.Bytes,
 	}
 	if v.level == LevelFull {
@@ -204,12 +215,13 @@ func (v *verifier) whole() error {
 		return err
 	}
 	if !v.known.complete() {
-		return fmt.Errorf("%w: no chunk holds some of the nodes of %s", errIncomplete, v.metadata.Root)
+		return fmt.Errorf("%w: no chunk holds some of the nodes of %s", errIncomplete, v.root)
 	}
 	return nil
 }
 
-func (v *verifier) chunk(ctx context.Context, index int) error {
+// chunk verifies a chunk's file.
+func (v *verifier) chunk(ctx context.Context, index int, digest hash.Hash) error {
 	f, err := openRegular(chunkPath(v.dir, uint64(index)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrChunkNotFound, err)
@@ -219,24 +231,29 @@ func (v *verifier) chunk(ctx context.Context, index int) error {
 	}
 	defer f.Close()
 	if v.level == LevelDigests {
-		n, err := checkDigest(&contextReader{ctx, f}, v.metadata.Chunks[index], &v.limits)
+		n, err := checkDigest(&contextReader{ctx, f}, digest, &v.limits)
 		if err != nil {
 			return err
 		}
 		v.add(index, nil, n)
 		return nil
 	}
+	return v.take(index, &contextReader{ctx, f}, digest)
+}
+
+// take verifies a chunk that is read.
+func (v *verifier) take(index int, r io.Reader, digest hash.Hash) error {
 	decoder := v.decoders.get(&v.limits)
 	var tree *proof.Tree
 	defer func() { v.decoders.put(decoder, tree) }()
-	b, err := decoder.read(&contextReader{ctx, f}, v.metadata.Chunks[index])
+	chunk, err := decoder.read(r, digest)
 	if err != nil {
 		return err
 	}
-	if tree, err = decoder.decode(b, v.metadata.Root.Hash); err != nil {
+	if tree, err = decoder.decode(chunk, v.root.Hash); err != nil {
 		return err
 	}
-	v.add(index, tree, int64(len(b)))
+	v.add(index, tree, int64(len(chunk)))
 	return nil
 }
 

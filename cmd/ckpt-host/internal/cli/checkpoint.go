@@ -23,7 +23,7 @@ import (
 func newCheckpointCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
-		Short: "Make, list, show, verify and delete checkpoints",
+		Short: "Make, list, show, verify, export, import and delete checkpoints",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needsCommand,
 	}
@@ -32,6 +32,8 @@ func newCheckpointCommand(e *env) *cobra.Command {
 		newCheckpointListCommand(e),
 		newCheckpointShowCommand(e),
 		newCheckpointVerifyCommand(e),
+		newCheckpointExportCommand(e),
+		newCheckpointImportCommand(e),
 		newCheckpointDeleteCommand(e),
 	)
 	return cmd

@@ -32,10 +32,15 @@ type namespaceFlags struct {
 }
 
 func (f *namespaceFlags) add(cmd *cobra.Command) {
-	cmd.Flags().StringVarP(&f.config, "config", "c", "", "the configuration `file`")
+	f.addConfig(cmd)
 	cmd.Flags().StringVarP(&f.namespace, "namespace", "n", "", "the `name` of the namespace")
-	_ = cmd.MarkFlagFilename("config", "hcl")
 	_ = cmd.RegisterFlagCompletionFunc("namespace", f.complete)
+}
+
+// addConfig adds the flag for the configuration alone.
+func (f *namespaceFlags) addConfig(cmd *cobra.Command) {
+	cmd.Flags().StringVarP(&f.config, "config", "c", "", "the configuration `file`")
+	_ = cmd.MarkFlagFilename("config", "hcl")
 }
 
 // complete names the configuration's namespaces, for the shell.
@@ -57,25 +62,39 @@ func namespaceNames(cfg *config.Config) []string {
 
 // load reads the configuration and finds the namespace in it.
 func (f *namespaceFlags) load() (*config.Namespace, error) {
-	if f.config == "" {
+	cfg, err := loadConfig(f.config)
+	if err != nil {
+		return nil, err
+	}
+	return findNamespace(cfg, f.config, "--namespace", f.namespace)
+}
+
+// loadConfig reads the configuration file that --config names.
+func loadConfig(file string) (*config.Config, error) {
+	if file == "" {
 		return nil, exit.Errorf(exit.Usage, "--config is missing").WithHint("name the configuration file: --config FILE")
 	}
-	cfg, err := config.Load(f.config)
+	cfg, err := config.Load(file)
 	if err != nil {
 		return nil, &exit.Error{Code: exit.Config, Err: err}
 	}
+	return cfg, nil
+}
+
+// findNamespace returns the namespace of a configuration file that a flag names.
+func findNamespace(cfg *config.Config, file, flag, name string) (*config.Namespace, error) {
 	names := namespaceNames(cfg)
 	switch {
 	case len(names) == 0:
-		return nil, exit.Errorf(exit.Config, "%s has no namespace block", f.config).
+		return nil, exit.Errorf(exit.Config, "%s has no namespace block", file).
 			WithHint("add one: namespace \"demo\" { id = \"...\", backend = \"...\" }")
-	case f.namespace == "":
-		return nil, exit.Errorf(exit.Usage, "--namespace is missing").
-			WithHint("%s has: %s", f.config, strings.Join(names, ", "))
+	case name == "":
+		return nil, exit.Errorf(exit.Usage, "%s is missing", flag).
+			WithHint("%s has: %s", file, strings.Join(names, ", "))
 	}
-	ns := cfg.Namespace(f.namespace)
+	ns := cfg.Namespace(name)
 	if ns == nil {
-		return nil, exit.Errorf(exit.Usage, "%s has no namespace %q", f.config, f.namespace).
+		return nil, exit.Errorf(exit.Usage, "%s has no namespace %q", file, name).
 			WithHint("it has: %s", strings.Join(names, ", "))
 	}
 	return ns, nil
@@ -87,7 +106,21 @@ func (f *namespaceFlags) addLockWait(cmd *cobra.Command) {
 }
 
 // withDatabase opens the namespace's database, calls use with it, and closes it and its process.
-func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, flags *namespaceFlags, mode host.Mode, use func(db.NodeDB) error) (err error) {
+func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, flags *namespaceFlags, mode host.Mode, use func(db.NodeDB) error) error {
+	return e.withDatabases(ctx, flags, func(open openDatabase) error {
+		ndb, err := open(ns, mode)
+		if err != nil {
+			return err
+		}
+		return use(ndb)
+	})
+}
+
+// openDatabase opens a namespace's database.
+type openDatabase func(ns *config.Namespace, mode host.Mode) (db.NodeDB, error)
+
+// withDatabases calls use, and closes all databases that it has opened and their processes.
+func (e *env) withDatabases(ctx context.Context, flags *namespaceFlags, use func(open openDatabase) error) (err error) {
 	h := host.New(e.logger())
 	h.LockWait = max(flags.lockWait, time.Nanosecond) // 0 would be the default
 	h.Restart = flags.restart
@@ -97,14 +130,13 @@ func (e *env) withDatabase(ctx context.Context, ns *config.Namespace, flags *nam
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	ndb, err := h.Open(ctx, ns, mode)
-	if err != nil {
+	return use(func(ns *config.Namespace, mode host.Mode) (db.NodeDB, error) {
+		ndb, err := h.Open(ctx, ns, mode)
 		if errors.Is(err, host.ErrNoDatabase) {
-			return noDatabase(ns, err)
+			return nil, noDatabase(ns, err)
 		}
-		return err
-	}
-	return use(ndb)
+		return ndb, err
+	})
 }
 
 func noDatabase(ns *config.Namespace, err error) error {

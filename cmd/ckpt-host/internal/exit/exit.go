@@ -82,6 +82,7 @@ var identities = []struct {
 	{checkpoint.ErrChunkProofVerificationFailed, Invalid, ""},
 	{checkpoint.ErrDamaged, Invalid, ""},
 	{checkpoint.ErrMalformedMetadata, Invalid, ""},
+	{checkpoint.ErrMalformedArchive, Invalid, ""},
 	{plugin.ErrChecksum, Config, ""},
 	{plugin.ErrLaunchFailed, Unavailable, ""},
 	{db.ErrBadSettings, Config, ""},

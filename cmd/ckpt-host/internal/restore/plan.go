@@ -24,11 +24,13 @@ var ErrNoCheckpoints = errors.New("no checkpoints")
 
 // Source is one checkpoint that is to be restored.
 type Source struct {
-	// Path is the checkpoint's directory.
+	// Path is the checkpoint's directory; empty for one that is nowhere, and cut when it is restored.
 	Path     string
 	Metadata *checkpoint.Metadata
 	// Bytes is the length of all chunks together.
 	Bytes int64
+
+	tree *tree // what is cut; nil where there is a Path
 }
 
 // chunk is the path of a chunk.

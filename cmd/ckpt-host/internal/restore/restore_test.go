@@ -1,8 +1,10 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -248,7 +250,11 @@ func TestSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(resumed) {
-		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+		b, err := os.ReadFile(p.Sources[0].chunk(i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := r.RestoreChunk(ctx, i, bytes.NewReader(b)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -400,7 +406,11 @@ func TestFind(t *testing.T) {
 	}
 	want := Contents{}
 	for _, i := range []uint64{1, 4} {
-		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+		err := p.Sources[0].each(ctx, []uint64{i}, &Progress{}, func(ctx context.Context, index uint64, rd io.Reader) error {
+			_, err := r.RestoreChunk(ctx, index, rd)
+			return err
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
 		want.Bytes += manifest.Chunks[i].Bytes

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"slices"
@@ -46,7 +47,7 @@ type Outcome struct {
 func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (Outcome, error) {
 	var outcome Outcome
 	roots := plan.Roots()
-	there, err := alreadyThere(ctx, ndb, plan.Version, roots)
+	there, err := AlreadyThere(ctx, ndb, plan.Version, roots)
 	if there || err != nil {
 		outcome.AlreadyThere = there
 		return outcome, err
@@ -110,9 +111,9 @@ func inOrder(ctx context.Context, ndb db.NodeDB, plan *Plan) ([]*Source, error) 
 	return append(begun, others...), nil
 }
 
-// alreadyThere says whether the version is finalized with these roots. It is ErrNotOlder where the
+// AlreadyThere says whether the version is finalized with these roots. It is ErrNotOlder where the
 // database is at the version or beyond otherwise.
-func alreadyThere(ctx context.Context, ndb db.NodeDB, version uint64, roots []node.Root) (bool, error) {
+func AlreadyThere(ctx context.Context, ndb db.NodeDB, version uint64, roots []node.Root) (bool, error) {
 	latest, exists, err := ndb.GetLatestVersion(ctx)
 	if err != nil {
 		return false, fmt.Errorf("asking for the latest version: %w", err)
@@ -153,26 +154,18 @@ func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, p
 	}
 
 	var complete atomic.Bool
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
-	for _, index := range pending {
-		if groupCtx.Err() != nil {
-			break
+	err = s.each(ctx, pending, progress, func(ctx context.Context, index uint64, r io.Reader) error {
+		done, err := restorer.RestoreChunk(ctx, index, r)
+		if err != nil {
+			return err
 		}
-		group.Go(func() error {
-			done, bytes, err := restoreChunk(groupCtx, restorer, s, index)
-			if err != nil {
-				return err
-			}
-			progress.Chunks.Add(1)
-			progress.Bytes.Add(bytes)
-			if done {
-				complete.Store(true)
-			}
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
+		progress.Chunks.Add(1)
+		if done {
+			complete.Store(true)
+		}
+		return nil
+	})
+	if err != nil {
 		return resumed, err
 	}
 	if err := ctx.Err(); err != nil {
@@ -196,19 +189,39 @@ func pendingChunks(restorer checkpoint.Restorer, m *checkpoint.Metadata) []uint6
 	return all
 }
 
-func restoreChunk(ctx context.Context, restorer checkpoint.Restorer, s *Source, index uint64) (done bool, bytes int64, err error) {
-	f, err := os.Open(s.chunk(index))
-	if err != nil {
-		return false, 0, err
+// each gives the pending chunks, several at a time, and tells of their bytes.
+func (s *Source) each(ctx context.Context, pending []uint64, progress *Progress, take takeChunk) error {
+	if s.tree != nil {
+		return s.tree.each(ctx, pending, progress, take)
 	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false, 0, err
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	for _, index := range pending {
+		if ctx.Err() != nil {
+			break
+		}
+		group.Go(func() error {
+			f, err := os.Open(s.chunk(index))
+			if err != nil {
+				return err
+			}
+			defer f.Close()
+			info, err := f.Stat()
+			if err != nil {
+				return err
+			}
+			if err := take(ctx, index, f); err != nil {
+				return err
+			}
+			progress.Bytes.Add(info.Size())
+			return nil
+		})
 	}
-	done, err = restorer.RestoreChunk(ctx, index, f)
-	return done, info.Size(), err
+	return group.Wait()
 }
+
+// takeChunk restores a chunk.
+type takeChunk func(ctx context.Context, index uint64, r io.Reader) error
 
 // failed is the end of a restore that did not work: where another run can't go on with what is there,
 // it is removed.

@@ -31,7 +31,7 @@ func CheckSpace(ctx context.Context, ndb db.NodeDB, plan *Plan, dir string, free
 	if !ndb.Info().Capabilities.Durable {
 		return nil // it keeps nothing on a disk
 	}
-	there, err := alreadyThere(ctx, ndb, plan.Version, plan.Roots())
+	there, err := AlreadyThere(ctx, ndb, plan.Version, plan.Roots())
 	if there || err != nil {
 		return err
 	}
@@ -80,6 +80,9 @@ func need(ctx context.Context, ndb db.NodeDB, plan *Plan) (bytes int64, known bo
 
 // manifest returns the checkpoint's manifest, nil where it has none that can be used.
 func (s *Source) manifest() (*checkpoint.Manifest, error) {
+	if s.tree != nil {
+		return s.tree.manifest, nil
+	}
 	manifest, err := checkpoint.ReadManifest(s.Path, s.Metadata)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, checkpoint.ErrDamaged) {
 		return nil, nil

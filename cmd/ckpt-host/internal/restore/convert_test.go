@@ -1,0 +1,167 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+
+	"github.com/ckpt-project/ckpt/conformance/vectors"
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
+	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/mkvs"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// sourceDB makes a database with a version of two roots: a state of 300 entries, and an IO root of 50.
+func sourceDB(t *testing.T) (db.NodeDB, []node.Root) {
+	t.Helper()
+	ctx := context.Background()
+	ndb := open(t)
+	var roots []node.Root
+	for rootType, n := range map[node.RootType]uint64{node.RootTypeState: 300, node.RootTypeIO: 50} {
+		tree := mkvs.New(ndb, rootType)
+		defer tree.Close()
+		set := vectors.DataSet{Kind: "uniform", Seed: 1, N: n}
+		for i := range n {
+			key, value := set.Entry(i)
+			if err := tree.Insert(ctx, key, value); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, h, err := tree.Commit(ctx, namespace, 7)
+		if err != nil {
+			t.Fatal(err)
+		}
+		roots = append(roots, node.Root{Namespace: namespace, Version: 7, Type: rootType, Hash: h})
+	}
+	slices.SortFunc(roots, func(a, b node.Root) int { return int(a.Type) - int(b.Type) })
+	if err := ndb.Finalize(ctx, roots); err != nil {
+		t.Fatal(err)
+	}
+	return ndb, roots
+}
+
+func conversion(t *testing.T, from db.NodeDB, roots []node.Root) *Plan {
+	t.Helper()
+	p, err := NewConversion(context.Background(), from, roots, checkpoint.CutOptions{ChunkSize: 512}, new(Progress))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func TestConversion(t *testing.T) {
+	from, roots := sourceDB(t)
+	var told Progress
+	p, err := NewConversion(t.Context(), from, roots, checkpoint.CutOptions{ChunkSize: 512}, &told)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if int(told.Chunks.Load()) != p.Chunks() || told.Bytes.Load() != p.Bytes() || p.Chunks() < 20 {
+		t.Errorf("told of %d chunks and %d bytes, of %d and %d", told.Chunks.Load(), told.Bytes.Load(), p.Chunks(), p.Bytes())
+	}
+	into := open(t)
+	outcome, err := run(t.Context(), into, p)
+	if err != nil || outcome != (Outcome{}) {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	for i, n := range []int{300, 50} {
+		if got := count(t, into, roots[i]); got != n {
+			t.Errorf("%d entries of %s, want %d", got, roots[i], n)
+		}
+	}
+	if entries, audited, err := Audit(t.Context(), into, p, nil); entries != 350 || !audited || err != nil {
+		t.Errorf("%d entries, %v, %v", entries, audited, err)
+	}
+	if err := CheckRoots(t.Context(), into, p); err != nil {
+		t.Error(err)
+	}
+	other := *p
+	other.Sources = slices.Clone(p.Sources[:1])
+	if err := CheckRoots(t.Context(), into, &other); !errors.Is(err, ErrRootsDiffer) {
+		t.Errorf("a root more: %v", err)
+	}
+	if outcome, err := run(t.Context(), into, p); err != nil || !outcome.AlreadyThere {
+		t.Errorf("again: %+v, %v", outcome, err)
+	}
+}
+
+// TestInterruptedConversionGoesOn interrupts a conversion at one chunk after the other: each time it goes on with
+// what is there, and nothing is visible before the end.
+func TestInterruptedConversionGoesOn(t *testing.T) {
+	from, roots := sourceDB(t)
+	into := open(t)
+	rounds, resumed := 0, 0
+	for at := uint64(3); ; at += 4 {
+		ctx, cancel := context.WithCancel(t.Context())
+		p := conversion(t, from, roots)
+		outcome, err := run(ctx, &interrupting{into, at, cancel}, p)
+		cancel()
+		if outcome.Resumed < resumed {
+			t.Fatalf("round %d: %+v, after %d chunks", rounds, outcome, resumed)
+		}
+		resumed = outcome.Resumed
+		if err == nil {
+			break
+		}
+		var kept *KeptError
+		if !errors.As(err, &kept) || !errors.Is(err, context.Canceled) {
+			t.Fatalf("round %d: %v", rounds, err)
+		}
+		if roots, err := into.GetRootsForVersion(t.Context(), 7); err != nil || len(roots) != 0 {
+			t.Fatalf("round %d: roots that can be seen: %v, %v", rounds, roots, err)
+		}
+		rounds++
+	}
+	if rounds < 3 || resumed == 0 {
+		t.Errorf("%d rounds, %d chunks resumed", rounds, resumed)
+	}
+	for i, n := range []int{300, 50} {
+		if got := count(t, into, roots[i]); got != n {
+			t.Errorf("%d entries of %s, want %d", got, roots[i], n)
+		}
+	}
+}
+
+// TestConversionOfAnother has the second cut give other chunks than the first: nothing of them stays.
+func TestConversionOfAnother(t *testing.T) {
+	from, roots := sourceDB(t)
+	p := conversion(t, from, roots)
+	for name, change := range map[string]func(s *Source){
+		"digests": func(s *Source) { s.Metadata.Chunks[2] = hash.Hash{1} },
+		"layout":  func(s *Source) { s.tree.cut.ChunkSize = 700 },
+		"fewer":   func(s *Source) { s.Metadata.Chunks = append(s.Metadata.Chunks, hash.Hash{1}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			changed := *p
+			changed.Sources = nil
+			for _, s := range p.Sources {
+				m, tree := *s.Metadata, *s.tree
+				m.Chunks = slices.Clone(m.Chunks)
+				s.Metadata, s.tree = &m, &tree
+				changed.Sources = append(changed.Sources, s)
+			}
+			change(&changed.Sources[0])
+			into := open(t)
+			outcome, err := run(t.Context(), into, &changed)
+			if err == nil {
+				t.Fatalf("%+v", outcome)
+			}
+			if roots, err := into.GetRootsForVersion(t.Context(), 7); err != nil || len(roots) != 0 {
+				t.Errorf("roots that can be seen: %v, %v", roots, err)
+			}
+			want := checkpoint.ErrChunkCorrupted
+			if name == "fewer" {
+				want = checkpoint.ErrDamaged
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("%v", err)
+			}
+			if open, err := into.Multipart(t.Context()); err != nil || open != nil {
+				t.Errorf("what was restored stays: %+v, %v", open, err)
+			}
+		})
+	}
+}
