@@ -43,6 +43,14 @@ var (
 	// ErrChunkSizeTooSmall is the error when chunks of the size asked for would hold little but the paths to
 	// where they begin.
 	ErrChunkSizeTooSmall = errors.New(moduleName, 105, "checkpoint: chunk size too small for the tree")
+	// ErrCheckpointInUse is the error when a checkpoint that is being served is not deleted.
+	ErrCheckpointInUse = errors.New(moduleName, 106, "checkpoint: in use")
+	// ErrCheckpointKept is the error when a checkpoint that is marked to be kept is not deleted.
+	ErrCheckpointKept = errors.New(moduleName, 107, "checkpoint: marked to be kept")
+	// ErrCheckpointerPaused is the error when a checkpointer that is paused is to do what there is to do.
+	ErrCheckpointerPaused = errors.New(moduleName, 108, "checkpoint: checkpointer is paused")
+	// ErrWatcherTooSlow is the error when a subscription has ended because its versions were not received.
+	ErrWatcherTooSlow = errors.New(moduleName, 109, "checkpoint: watcher too slow")
 )
 
 // errIncomplete is what a checkpoint is whose chunks, each a valid proof, leave nodes out.
