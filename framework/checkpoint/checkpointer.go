@@ -481,7 +481,7 @@ func (c *ManagedCheckpointer) turn() {
 func (c *ManagedCheckpointer) tellIdle() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.delay != nil || c.notified || c.turned || len(c.requests) > 0 || len(c.flushes) > 0 {
+	if c.ctx.Err() != nil || c.delay != nil || c.notified || c.turned || len(c.requests) > 0 || len(c.flushes) > 0 {
 		return
 	}
 	for _, idle := range c.idle {
