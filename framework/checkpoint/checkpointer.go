@@ -76,7 +76,10 @@ type CreationParameters struct {
 // the newest first, the ones that still exist and would be kept. When it has more than NumKept versions,
 // it deletes the oldest of those that it made. It never deletes anything else: not checkpoints of other
 // namespaces, of versions that the database has yet to come to, damaged ones, or any that it did not
-// make itself, as far as that is known (see Inspector).
+// make itself, as far as that is known (see Inspector). Those that are being served (see package) it deletes later,
+// those that are marked to be kept (see Keeper) only when they are not any more.
+//
+// A version is pinned from when its checkpoints are decided on until they are made or have failed.
 func NewCheckpointer(ctx context.Context, ndb db.NodeDB, creator Creator, cfg CheckpointerConfig) (Checkpointer, error) {
 	c, err := NewManagedCheckpointer(ctx, ndb, creator, cfg)
 	if err != nil {

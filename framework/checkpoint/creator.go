@@ -102,6 +102,7 @@ type fileCreator struct {
 var (
 	_ Creator   = (*fileCreator)(nil)
 	_ Inspector = (*fileCreator)(nil)
+	_ Keeper    = (*fileCreator)(nil)
 )
 
 // NewFileCreator returns a creator that makes checkpoints of what is in ndb, and keeps them in dataDir
@@ -115,7 +116,7 @@ func NewFileCreator(dataDir string, ndb db.NodeDB, opts ...CreatorOption) (Creat
 		return nil, fmt.Errorf("checkpoint: directory: %w", err)
 	}
 	c := &fileCreator{
-		directory: directory{path: abs, logger: hclog.NewNullLogger()},
+		directory: directory{path: abs, logger: hclog.NewNullLogger(), grace: leaseGrace},
 		ndb:       ndb,
 		threads:   1,
 		software:  software(),
@@ -140,7 +141,7 @@ func (c *fileCreator) GetCheckpointChunk(ctx context.Context, chunk *ChunkMetada
 	if err != nil {
 		return err
 	}
-	return copyChunk(ctx, dir, m, chunk, w)
+	return c.copyChunk(ctx, dir, m, chunk, w)
 }
 
 func (c *fileCreator) GetCheckpoint(_ context.Context, version uint16, root node.Root) (*Metadata, error) {
@@ -191,7 +192,7 @@ func (c *fileCreator) DeleteCheckpoint(ctx context.Context, version uint16, root
 	if err != nil {
 		return err
 	}
-	err = discard(c.path, dir)
+	err = c.remove(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrCheckpointNotFound, root)
 	}

@@ -90,6 +90,13 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err != nil {
 		return nil, err
 	}
+	// No checkpointer deletes it meanwhile.
+	var l leases
+	release, err := l.take(abs, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	root := v.metadata.Root
 	if v.want != nil && *v.want != root {
 		return nil, fmt.Errorf("%w: %s holds that of %s, not %s", ErrCheckpointNotFound, abs, root, *v.want)
