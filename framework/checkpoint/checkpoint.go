@@ -49,7 +49,8 @@ type Creator interface {
 	// GetCheckpoint retrieves checkpoint metadata for a specific checkpoint.
 	GetCheckpoint(ctx context.Context, version uint16, root node.Root) (*Metadata, error)
 
-	// DeleteCheckpoint deletes a specific checkpoint.
+	// DeleteCheckpoint deletes a specific checkpoint, also where chunks of it are being read: these are read to
+	// their end. One that is marked to be kept is ErrCheckpointKept (see Keeper).
 	DeleteCheckpoint(ctx context.Context, version uint16, root node.Root) error
 }
 

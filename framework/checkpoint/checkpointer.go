@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -73,7 +76,10 @@ type CreationParameters struct {
 // the newest first, the ones that still exist and would be kept. When it has more than NumKept versions,
 // it deletes the oldest of those that it made. It never deletes anything else: not checkpoints of other
 // namespaces, of versions that the database has yet to come to, damaged ones, or any that it did not
-// make itself, as far as that is known (see Inspector).
+// make itself, as far as that is known (see Inspector). Those that are being served (see package) it deletes later,
+// those that are marked to be kept (see Keeper) only when they are not any more.
+//
+// A version is pinned from when its checkpoints are decided on until they are made or have failed.
 func NewCheckpointer(ctx context.Context, ndb db.NodeDB, creator Creator, cfg CheckpointerConfig) (Checkpointer, error) {
 	c, err := NewManagedCheckpointer(ctx, ndb, creator, cfg)
 	if err != nil {
@@ -125,6 +131,28 @@ func WithEvents(events func(Event)) CheckpointerOption {
 	return func(c *ManagedCheckpointer) { c.events = events }
 }
 
+// WithInitialVersion sets the version that the state begins with. Intervals are counted from it: it gets a
+// checkpoint, and so does every version that is a multiple of the interval above it, and none below. Its
+// checkpoint is kept for ever, beside the NumKept newest. Without this option intervals are counted from 0,
+// and no version is special.
+func WithInitialVersion(version uint64) CheckpointerOption {
+	return func(c *ManagedCheckpointer) { c.initial = &version }
+}
+
+// WithJitter makes the checkpointer wait for a random time, up to limit, from when it finds a checkpoint
+// missing to when it begins: so that a fleet that hears of a version at the same moment does not make
+// checkpoints at the same moment. Versions that are missing are pinned from the beginning of that time, so none
+// is pruned in it; those that come in it are made with the others. Flush and ForceCheckpoint don't wait.
+func WithJitter(limit time.Duration) CheckpointerOption {
+	return func(c *ManagedCheckpointer) { c.jitter = limit }
+}
+
+// WithRandom sets where the jitter's share of its limit comes from, a number from 0 to below 1. It is called by
+// the checkpointer's goroutine.
+func WithRandom(random func() float64) CheckpointerOption {
+	return func(c *ManagedCheckpointer) { c.random = random }
+}
+
 // ManagedCheckpointer is a Checkpointer that can be asked and waited for. Its methods may be called by
 // any number of goroutines.
 type ManagedCheckpointer struct {
@@ -133,25 +161,53 @@ type ManagedCheckpointer struct {
 	cfg     CheckpointerConfig
 	logger  hclog.Logger
 	events  func(Event)
+	initial *uint64
+	jitter  time.Duration
+	random  func() float64
 
 	ctx    context.Context
 	cancel context.CancelFunc
 	done   chan struct{}
 
-	// notified holds a value when a notification has yet to be looked at.
-	notified chan struct{}
-	requests chan request
+	// wake holds a value when something below has changed that the loop has yet to look at.
+	wake chan struct{}
 
-	// planned is what the last look at a notification came to; only the loop uses it.
+	// mu is never held for long, and never while anything is called that is not here.
+	mu sync.Mutex
+	// notified says that there was a notification, turned that Pause has changed something.
+	notified, paused, turned bool
+	// requests are served in order, between two versions; flushes when nothing is under way.
+	requests, flushes []*request
+	// idle are those that wait until nothing is to be done, waiters those that wait for a version.
+	idle     []chan<- error
+	waiters  map[*waiter]struct{}
+	watchers map[*Subscription]struct{}
+	ended    bool
+
+	// What follows is the loop's alone.
+
+	// planned is what the last look at a notification came to.
 	planned    plan
 	everLooked bool
+	// pins keep versions that are to have checkpoints.
+	pins map[uint64]db.Pin
+	// failed says why versions that are wanted have no checkpoint.
+	failed map[uint64]error
+	// delay runs from a decision to when it is acted on; nil where none does.
+	delay *time.Timer
 }
 
 // request is a caller's wish, and where its outcome goes.
 type request struct {
 	ctx     context.Context
 	do      func(ctx context.Context) error
-	outcome chan<- error
+	outcome chan error
+}
+
+// waiter waits for the checkpoints of a version.
+type waiter struct {
+	version uint64
+	outcome chan error
 }
 
 // NewManagedCheckpointer is NewCheckpointer with options, and a result with more methods.
@@ -171,12 +227,19 @@ func NewManagedCheckpointer(ctx context.Context, ndb db.NodeDB, creator Creator,
 		cfg:      cfg,
 		logger:   hclog.NewNullLogger(),
 		events:   func(Event) {},
+		random:   rand.Float64,
 		done:     make(chan struct{}),
-		notified: make(chan struct{}, 1),
-		requests: make(chan request),
+		wake:     make(chan struct{}, 1),
+		waiters:  make(map[*waiter]struct{}),
+		watchers: make(map[*Subscription]struct{}),
+		pins:     make(map[uint64]db.Pin),
+		failed:   make(map[uint64]error),
 	}
 	for _, opt := range opts {
 		opt(c)
+	}
+	if c.jitter < 0 {
+		return nil, fmt.Errorf("checkpoint: checkpointer %q: the jitter is %s", cfg.Name, c.jitter)
 	}
 	c.logger = c.logger.With("checkpointer", cfg.Name, "namespace", cfg.Namespace)
 	c.ctx, c.cancel = context.WithCancel(ctx)
@@ -200,21 +263,52 @@ func (cfg *CheckpointerConfig) validate() error {
 
 // NotifyNewVersion implements Checkpointer.
 func (c *ManagedCheckpointer) NotifyNewVersion(uint64) {
-	select {
-	case c.notified <- struct{}{}:
-	default: // one is waiting: what it looks at is the database, with this version in it
+	c.mu.Lock()
+	c.notified = true // what is looked at is the database, with this version in it
+	c.mu.Unlock()
+	c.signal()
+}
+
+// Pause pauses or unpauses the checkpointer. It returns at once, also while a checkpoint is being made: that
+// version's are made to their end (Wait returns when they are), and then none is begun and none deleted, until
+// Pause(false). Then what was missed is made up for at once, jitter apart, as far as the versions are still there: a
+// paused checkpointer pins none.
+//
+// ForceCheckpoint works all the same. Flush is ErrCheckpointerPaused.
+func (c *ManagedCheckpointer) Pause(pause bool) {
+	c.mu.Lock()
+	if c.paused != pause {
+		c.paused, c.turned = pause, true
 	}
+	c.mu.Unlock()
+	c.signal()
+}
+
+func (c *ManagedCheckpointer) isPaused() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.paused
 }
 
 // Flush does now what there is to do, after what is being done, and returns what went wrong with it.
 func (c *ManagedCheckpointer) Flush(ctx context.Context) error {
-	return c.request(ctx, func(ctx context.Context) error { return c.check(ctx, true) })
+	return c.request(ctx, &c.flushes, func(ctx context.Context) error {
+		paused, err := c.check(ctx, true, false)
+		if paused {
+			err = errors.Join(err, ErrCheckpointerPaused)
+		}
+		return err
+	})
 }
 
-// ForceCheckpoint makes a checkpoint of a version now, after what is being done, whatever the interval
-// is. What is made so, the checkpointer does not delete by itself.
+// ForceCheckpoint makes a checkpoint of a version now, after those of the version that is under way, whatever
+// the interval is. Each call is served, in the order in which they came, and the version is pinned while it
+// waits. What is made so, the checkpointer does not delete by itself.
 func (c *ManagedCheckpointer) ForceCheckpoint(ctx context.Context, version uint64) error {
-	return c.request(ctx, func(ctx context.Context) error {
+	if pin, err := c.ndb.Pin(ctx, version, c.pinOwner(version)); err == nil { // otherwise making it fails, and says so
+		defer c.release(ctx, pin)
+	}
+	return c.request(ctx, &c.requests, func(ctx context.Context) error {
 		parameters, err := c.parameters(ctx)
 		if err != nil {
 			return err
@@ -223,17 +317,83 @@ func (c *ManagedCheckpointer) ForceCheckpoint(ctx context.Context, version uint6
 	})
 }
 
-// request has the loop do something, and waits for it.
-func (c *ManagedCheckpointer) request(ctx context.Context, do func(context.Context) error) error {
-	outcome := make(chan error, 1)
-	select {
-	case c.requests <- request{ctx: ctx, do: do, outcome: outcome}:
-	case <-ctx.Done():
-		return ctx.Err()
-	case <-c.done:
+// Wait waits until the checkpointer is idle: it has looked at all notifications that came before the call, and
+// what they asked for is made or has failed, as is what Flush and ForceCheckpoint asked for. Paused, it is idle
+// when what was under way has ended.
+func (c *ManagedCheckpointer) Wait(ctx context.Context) error {
+	idle := make(chan error, 1)
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
 		return ErrCheckpointerEnded
 	}
-	return <-outcome // the loop ends soon when either context does
+	c.idle = append(c.idle, idle)
+	c.mu.Unlock()
+	c.signal()
+	select {
+	case err := <-idle:
+		return err
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.idle = slices.DeleteFunc(c.idle, func(other chan<- error) bool { return other == idle })
+		return ctx.Err()
+	}
+}
+
+// WaitForCheckpoint waits until all checkpoints of a version are there, or one has failed: then it returns why,
+// and it may be made at a later try. A version that was pruned before is db.ErrVersionPruned. For one that no
+// checkpoint is asked for, it waits until ctx is done.
+func (c *ManagedCheckpointer) WaitForCheckpoint(ctx context.Context, version uint64) error {
+	w := &waiter{version: version, outcome: make(chan error, 1)}
+	if err := c.request(ctx, &c.requests, func(ctx context.Context) error { return c.expect(ctx, w) }); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.outcome:
+		return err
+	case <-ctx.Done():
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		delete(c.waiters, w)
+		return ctx.Err()
+	}
+}
+
+// request has the loop do something, and waits for it.
+func (c *ManagedCheckpointer) request(ctx context.Context, queue *[]*request, do func(context.Context) error) error {
+	r := &request{ctx: ctx, do: do, outcome: make(chan error, 1)}
+	c.mu.Lock()
+	if c.ended {
+		c.mu.Unlock()
+		return ErrCheckpointerEnded
+	}
+	*queue = append(*queue, r)
+	c.mu.Unlock()
+	c.signal()
+	select {
+	case err := <-r.outcome:
+		return err
+	case <-ctx.Done():
+	}
+	c.mu.Lock()
+	i := slices.Index(*queue, r)
+	if i >= 0 {
+		*queue = slices.Delete(*queue, i, i+1)
+	}
+	c.mu.Unlock()
+	if i >= 0 {
+		return ctx.Err()
+	}
+	return <-r.outcome // it is being served, and ends soon
+}
+
+// signal has the loop look at what has changed.
+func (c *ManagedCheckpointer) signal() {
+	select {
+	case c.wake <- struct{}{}:
+	default: // it will look anyway
+	}
 }
 
 // Done is closed when the checkpointer has ended.
@@ -248,8 +408,7 @@ func (c *ManagedCheckpointer) Close() error {
 
 // loop is the checkpointer's goroutine.
 func (c *ManagedCheckpointer) loop() {
-	defer close(c.done)
-	defer c.cancel()
+	defer c.end()
 	var ticks <-chan time.Time
 	if c.cfg.CheckInterval > 0 {
 		ticker := time.NewTicker(c.cfg.CheckInterval)
@@ -257,25 +416,112 @@ func (c *ManagedCheckpointer) loop() {
 		ticks = ticker.C
 	}
 	for {
+		c.tellIdle()
+		var delayed <-chan time.Time
+		if c.delay != nil {
+			delayed = c.delay.C
+		}
 		select {
 		case <-c.ctx.Done():
 			return
-		case <-c.notified:
-			c.report(c.check(c.ctx, false))
+		case <-c.wake:
+			c.serve(&c.requests)
+			if c.take(&c.turned) {
+				c.turn()
+			}
+			if c.take(&c.notified) {
+				c.look(false, true)
+			}
+			c.serve(&c.flushes)
 		case <-ticks:
-			c.report(c.check(c.ctx, true))
-		case r := <-c.requests:
-			ctx, cancel := context.WithCancel(r.ctx)
-			stop := context.AfterFunc(c.ctx, cancel)
-			r.outcome <- r.do(ctx)
-			stop()
-			cancel()
+			c.look(true, true)
+		case <-delayed:
+			c.look(true, false)
 		}
 	}
 }
 
-func (c *ManagedCheckpointer) report(err error) {
-	if err != nil && c.ctx.Err() == nil {
+// take returns a flag, and resets it.
+func (c *ManagedCheckpointer) take(flag *bool) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	was := *flag
+	*flag = false
+	return was
+}
+
+// serve does what is in a queue, in order, until nothing is.
+func (c *ManagedCheckpointer) serve(queue *[]*request) {
+	for c.ctx.Err() == nil {
+		c.mu.Lock()
+		if len(*queue) == 0 {
+			c.mu.Unlock()
+			return
+		}
+		r := (*queue)[0]
+		*queue = slices.Delete(*queue, 0, 1)
+		c.mu.Unlock()
+
+		ctx, cancel := context.WithCancel(r.ctx)
+		stop := context.AfterFunc(c.ctx, cancel)
+		r.outcome <- r.do(ctx)
+		stop()
+		cancel()
+	}
+}
+
+// turn does what Pause asks for.
+func (c *ManagedCheckpointer) turn() {
+	if c.isPaused() {
+		c.stopDelay()
+		c.unpin(nil)
+		return
+	}
+	c.look(true, true)
+}
+
+// tellIdle tells those that wait for it that nothing is to be done.
+func (c *ManagedCheckpointer) tellIdle() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ctx.Err() != nil || c.delay != nil || c.notified || c.turned || len(c.requests) > 0 || len(c.flushes) > 0 {
+		return
+	}
+	for _, idle := range c.idle {
+		idle <- nil
+	}
+	c.idle = nil
+}
+
+// end leaves nobody waiting, and no version pinned.
+func (c *ManagedCheckpointer) end() {
+	c.cancel()
+	c.stopDelay()
+	c.unpin(nil)
+	c.mu.Lock()
+	c.ended = true
+	for _, r := range slices.Concat(c.requests, c.flushes) {
+		r.outcome <- ErrCheckpointerEnded
+	}
+	for _, idle := range c.idle {
+		idle <- ErrCheckpointerEnded
+	}
+	for w := range c.waiters {
+		w.outcome <- ErrCheckpointerEnded
+	}
+	for s := range c.watchers {
+		s.end(ErrCheckpointerEnded)
+	}
+	c.requests, c.flushes, c.idle = nil, nil, nil
+	clear(c.waiters)
+	clear(c.watchers)
+	c.mu.Unlock()
+	close(c.done)
+}
+
+// look is a check that nobody waits for.
+func (c *ManagedCheckpointer) look(thorough, mayDelay bool) {
+	if _, err := c.check(c.ctx, thorough, mayDelay); err != nil && c.ctx.Err() == nil {
 		c.logger.Error("checkpointing failed; it will be tried again", "err", err)
 	}
 }

@@ -19,24 +19,40 @@ import (
 
 func TestWantedVersions(t *testing.T) {
 	const top = ^uint64(0)
+	at := func(v uint64) *uint64 { return &v }
 	for _, c := range []struct {
-		earliest, latest, interval, kept uint64
-		want                             []uint64
+		earliest, latest uint64
+		initial          *uint64
+		interval, kept   uint64
+		want             []uint64
 	}{
-		{0, 0, 10, 2, []uint64{0}},
-		{0, 9, 10, 2, []uint64{0}},
-		{0, 25, 10, 2, []uint64{20, 10}},
-		{0, 25, 10, 9, []uint64{20, 10, 0}},
-		{1, 25, 10, 9, []uint64{20, 10}},
-		{11, 25, 10, 9, []uint64{20}},
-		{21, 25, 10, 9, nil},
-		{0, 25, 0, 9, nil},
-		{0, 25, 10, 0, nil},
-		{0, 25, 1, 3, []uint64{25, 24, 23}},
-		{top - 1, top, 1, 9, []uint64{top, top - 1}},
-		{0, top, top, 9, []uint64{top, 0}},
+		{0, 0, nil, 10, 2, []uint64{0}},
+		{0, 9, nil, 10, 2, []uint64{0}},
+		{0, 25, nil, 10, 2, []uint64{20, 10}},
+		{0, 25, nil, 10, 9, []uint64{20, 10, 0}},
+		{1, 25, nil, 10, 9, []uint64{20, 10}},
+		{11, 25, nil, 10, 9, []uint64{20}},
+		{21, 25, nil, 10, 9, nil},
+		{0, 25, nil, 0, 9, nil},
+		{0, 25, nil, 10, 0, nil},
+		{0, 25, nil, 1, 3, []uint64{25, 24, 23}},
+		{top - 1, top, nil, 1, 9, []uint64{top, top - 1}},
+		{0, top, nil, top, 9, []uint64{top, 0}},
+
+		{0, 25, at(0), 10, 2, []uint64{20, 10, 0}},
+		{0, 25, at(0), 10, 9, []uint64{20, 10, 0}},
+		{0, 25, at(3), 10, 1, []uint64{23, 3}},
+		{0, 25, at(3), 10, 9, []uint64{23, 13, 3}}, // and none below
+		{4, 25, at(3), 10, 9, []uint64{23, 13}},    // it has gone
+		{0, 3, at(3), 10, 2, []uint64{3}},
+		{0, 2, at(3), 10, 2, nil}, // before the first one
+		{0, 2, at(top), 10, 2, nil},
+		{0, top, at(top), 10, 2, []uint64{top}},
+		{0, top, at(top - 1), top, 2, []uint64{top - 1}},
+		{0, 25, at(3), 0, 9, nil},
+		{0, 25, at(3), 10, 0, nil},
 	} {
-		if got := wantedVersions(c.earliest, c.latest, c.interval, c.kept); !slices.Equal(got, c.want) {
+		if got := wantedVersions(c.earliest, c.latest, c.initial, c.interval, c.kept); !slices.Equal(got, c.want) {
 			t.Errorf("%+v: %v", c, got)
 		}
 	}

@@ -100,6 +100,7 @@ type fileCreator struct {
 var (
 	_ Creator   = (*fileCreator)(nil)
 	_ Inspector = (*fileCreator)(nil)
+	_ Keeper    = (*fileCreator)(nil)
 )
 
 // NewFileCreator returns a creator that makes checkpoints of what is in ndb, and keeps them in dataDir
@@ -113,7 +114,7 @@ func NewFileCreator(dataDir string, ndb db.NodeDB, opts ...CreatorOption) (Creat
 		return nil, fmt.Errorf("checkpoint: directory: %w", err)
 	}
 	c := &fileCreator{
-		directory: directory{path: abs, logger: hclog.NewNullLogger()},
+		directory: directory{path: abs, logger: hclog.NewNullLogger(), grace: leaseGrace},
 		ndb:       ndb,
 		threads:   1,
 		software:  software(),
@@ -139,7 +140,7 @@ func (c *fileCreator) GetCheckpointChunk(ctx context.Context, chunk *ChunkMetada
 	if err != nil {
 		return err
 	}
-	return copyChunk(ctx, dir, m, chunk, w)
+	return c.copyChunk(ctx, dir, m, chunk, w)
 }
 
 func (c *fileCreator) GetCheckpoint(_ context.Context, version uint16, root node.Root) (*Metadata, error) {
@@ -190,7 +191,7 @@ func (c *fileCreator) DeleteCheckpoint(ctx context.Context, version uint16, root
 	if err != nil {
 		return err
 	}
-	err = discard(c.path, dir)
+	err = c.remove(ctx, dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s", ErrCheckpointNotFound, root)
 	}

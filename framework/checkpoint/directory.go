@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -48,6 +49,8 @@ type Stored struct {
 	Path string
 	// Metadata is the checkpoint's metadata; nil where Err is set.
 	Metadata *Metadata
+	// Kept says that it is marked to be kept (see Keeper).
+	Kept bool
 	// Err says why the checkpoint can't be used.
 	Err error
 }
@@ -57,6 +60,9 @@ type directory struct {
 	path   string
 	limits Limits
 	logger hclog.Logger
+
+	leases leases
+	grace  time.Duration
 }
 
 // readMetadata reads the metadata of the checkpoint in dir.
@@ -187,7 +193,11 @@ func (d *directory) listVersion(path string, version uint64) ([]Stored, error) {
 		if err != nil {
 			m = nil
 		}
-		found = append(found, Stored{Path: dir, Metadata: m, Err: err})
+		kept, kerr := IsKept(dir)
+		if kerr != nil {
+			d.logger.Warn("whether a checkpoint is to be kept can't be told", "path", dir, "err", kerr)
+		}
+		found = append(found, Stored{Path: dir, Metadata: m, Kept: kept, Err: err})
 	}
 	return found, nil
 }
@@ -238,13 +248,18 @@ func choose(logger hclog.Logger, all []Stored, request *GetCheckpointsRequest) [
 }
 
 // copyChunk writes a chunk of the checkpoint in dir, whose metadata is m, to w.
-func copyChunk(ctx context.Context, dir string, m *Metadata, chunk *ChunkMetadata, w io.Writer) error {
+func (d *directory) copyChunk(ctx context.Context, dir string, m *Metadata, chunk *ChunkMetadata, w io.Writer) error {
 	if chunk.Index >= uint64(len(m.Chunks)) {
 		return fmt.Errorf("%w: index %d of %d", ErrChunkNotFound, chunk.Index, len(m.Chunks))
 	}
 	if m.Chunks[chunk.Index] != chunk.Digest {
 		return fmt.Errorf("%w: chunk %d is %s here, not %s", ErrChunkNotFound, chunk.Index, m.Chunks[chunk.Index], chunk.Digest)
 	}
+	release, err := d.leases.take(dir, d.grace)
+	if err != nil {
+		return err
+	}
+	defer release()
 	f, err := openRegular(chunkPath(dir, chunk.Index))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrChunkNotFound, err)

@@ -18,11 +18,16 @@
 //	<version>/<root hash>/meta            the metadata's encoding
 //	<version>/<root hash>/chunks/<index>  a chunk
 //	<version>/<root hash>/manifest.json   sizes, counts and times: ours, and never needed
+//	<version>/<root hash>/keep            a mark, empty: it is to be kept, see Keeper
 //	index.json                            what is there: see Index; never needed either
 //
 // It is the same on disk, behind any web server and in an object store. Nothing in a checkpoint's directory
-// changes once it is there, and the metadata is what makes it one: whoever copies a checkpoint copies that
-// last. Only the index changes, and is replaced as a whole.
+// changes once it is there, but for the mark, and the metadata is what makes it one: whoever copies a checkpoint
+// copies that last. Only the index changes, and is replaced as a whole.
+//
+// Whoever reads a checkpoint's chunks through this package holds a shared lock on its metadata file, until a minute
+// after the last one. A checkpointer deletes none that is locked, in whatever process; a web server's reading it
+// does not know of. A person's DeleteCheckpoint does not ask: files that are open can be read to their end.
 //
 // Where two roots of a version share a hash, the second one's directory is <root hash>-<root type>. A
 // checkpoint appears with one rename, when everything in it is safe from a loss of power. Names that

@@ -43,6 +43,14 @@ var (
 	// ErrChunkSizeTooSmall is the error when chunks of the size asked for would hold little but the paths to
 	// where they begin.
 	ErrChunkSizeTooSmall = errors.New(moduleName, 105, "checkpoint: chunk size too small for the tree")
+	// ErrCheckpointInUse is the error when a checkpoint that is being served is not deleted.
+	ErrCheckpointInUse = errors.New(moduleName, 106, "checkpoint: in use")
+	// ErrCheckpointKept is the error when a checkpoint that is marked to be kept is not deleted.
+	ErrCheckpointKept = errors.New(moduleName, 107, "checkpoint: marked to be kept")
+	// ErrCheckpointerPaused is the error when a checkpointer that is paused is to do what there is to do.
+	ErrCheckpointerPaused = errors.New(moduleName, 108, "checkpoint: checkpointer is paused")
+	// ErrWatcherTooSlow is the error when a subscription has ended because its versions were not received.
+	ErrWatcherTooSlow = errors.New(moduleName, 109, "checkpoint: watcher too slow")
 	// ErrMalformedArchive is the error when a file is not an archive of a checkpoint, or not all of one.
 	ErrMalformedArchive = errors.New(moduleName, 110, "checkpoint: malformed archive")
 )

@@ -24,3 +24,14 @@ func tryLock(path string, create bool) (io.Closer, error) {
 	}
 	return f, err
 }
+
+// lockShared locks nothing: without locks that end with their process, a checkpoint that is being served is known
+// only by its files, which can't be removed while they are open.
+func lockShared(string) (io.Closer, error) { return noLock{}, nil }
+
+// lockExclusive locks nothing.
+func lockExclusive(string) (io.Closer, error) { return noLock{}, nil }
+
+type noLock struct{}
+
+func (noLock) Close() error { return nil }

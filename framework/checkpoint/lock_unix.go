@@ -21,15 +21,38 @@ func tryLock(path string, create bool) (io.Closer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lockFile(f, path); err != nil {
+	if err := lockFile(f, path, unix.LOCK_EX); err != nil {
 		f.Close()
 		return nil, err
 	}
 	return f, nil
 }
 
-func lockFile(f *os.File, path string) error {
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+// lockShared takes the lock of a file that is there, together with others that do; errLocked where somebody has
+// it alone, or the file is being removed.
+func lockShared(path string) (io.Closer, error) {
+	return lockOpened(path, os.O_RDONLY, unix.LOCK_SH)
+}
+
+// lockExclusive takes the lock of a file that is there, alone; errLocked where somebody has it.
+func lockExclusive(path string) (io.Closer, error) {
+	return lockOpened(path, os.O_RDWR, unix.LOCK_EX)
+}
+
+func lockOpened(path string, flags, how int) (io.Closer, error) {
+	f, err := os.OpenFile(path, flags, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockFile(f, path, how); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func lockFile(f *os.File, path string, how int) error {
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return errLocked
 		}

@@ -84,7 +84,7 @@ func TestCutTakerFails(t *testing.T) {
 	for _, at := range []int{0, len(m.Chunks) / 2, len(m.Chunks) - 1} {
 		var mu sync.Mutex
 		var running, most, taken int
-		_, _, err := Cut(t.Context(), ndb, root, CutOptions{ChunkSize: 512, Workers: 2}, func(_ context.Context, index uint64, _ []byte) error {
+		_, _, err := Cut(t.Context(), ndb, root, CutOptions{ChunkSize: 512, Workers: 2}, func(ctx context.Context, index uint64, _ []byte) error {
 			mu.Lock()
 			running++
 			most = max(most, running)
@@ -95,8 +95,12 @@ func TestCutTakerFails(t *testing.T) {
 				running--
 				mu.Unlock()
 			}()
-			if index == uint64(at) {
+			switch {
+			case index == uint64(at):
 				return broken
+			case index > uint64(at):
+				<-ctx.Done() // the failure of the other ends it
+				return ctx.Err()
 			}
 			return nil
 		})

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +15,8 @@ import (
 )
 
 // Directory is a ChunkProvider of files: one checkpoint's directory, a version's directory, or a
-// directory of checkpoints. It only reads, and what changes in the directory is seen.
+// directory of checkpoints. It only reads, and what changes in the directory is seen. A checkpoint that chunks are
+// read of is not deleted by a checkpointer, in whatever process, until a minute after the last one.
 type Directory struct {
 	directory
 	single bool // path is one checkpoint's directory
@@ -38,7 +40,7 @@ func OpenDirectory(dir string, opts ...DirectoryOption) (*Directory, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("checkpoint: %s is no directory", dir)
 	}
-	d := &Directory{directory: directory{path: dir, logger: hclog.NewNullLogger()}}
+	d := &Directory{directory: directory{path: dir, logger: hclog.NewNullLogger(), grace: leaseGrace}}
 	for _, opt := range opts {
 		opt(d)
 	}
@@ -59,7 +61,8 @@ func (d *Directory) Path() string { return d.path }
 func (d *Directory) List(ctx context.Context) ([]Stored, error) {
 	if d.single {
 		m, err := d.readMetadata(d.path)
-		return []Stored{{Path: d.path, Metadata: m, Err: err}}, ctx.Err()
+		kept, kerr := IsKept(d.path)
+		return []Stored{{Path: d.path, Metadata: m, Kept: kept, Err: cmp.Or(err, kerr)}}, ctx.Err()
 	}
 	all, err := d.list(ctx)
 	if err != nil || len(all) > 0 {
@@ -98,7 +101,7 @@ func (d *Directory) GetCheckpointChunk(ctx context.Context, chunk *ChunkMetadata
 	if !d.single {
 		dir, m, err := d.find(chunk.Root)
 		if err == nil {
-			return copyChunk(ctx, dir, m, chunk, w)
+			return d.copyChunk(ctx, dir, m, chunk, w)
 		}
 		if !errors.Is(err, ErrCheckpointNotFound) {
 			return err
@@ -110,7 +113,7 @@ func (d *Directory) GetCheckpointChunk(ctx context.Context, chunk *ChunkMetadata
 	}
 	for _, s := range all {
 		if s.Err == nil && s.Metadata.Root == chunk.Root {
-			return copyChunk(ctx, s.Path, s.Metadata, chunk, w)
+			return d.copyChunk(ctx, s.Path, s.Metadata, chunk, w)
 		}
 	}
 	return fmt.Errorf("%w: %s", ErrCheckpointNotFound, chunk.Root)

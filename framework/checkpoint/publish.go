@@ -110,16 +110,25 @@ func (w *workshop) replace(b []byte, path string) error {
 
 // discard makes the checkpoint in dir disappear at once, and then removes it.
 func discard(dataDir, dir string) error {
-	gone := filepath.Join(dataDir, deletedPrefix+rand.Text())
-	if err := os.Rename(dir, gone); err != nil {
+	gone, err := setAside(dataDir, dir)
+	if err != nil {
 		return err
 	}
+	return os.RemoveAll(gone)
+}
+
+// setAside makes the checkpoint in dir disappear, for good, to a place where it can be removed.
+func setAside(dataDir, dir string) (gone string, err error) {
+	gone = filepath.Join(dataDir, deletedPrefix+rand.Text())
+	if err := os.Rename(dir, gone); err != nil {
+		return "", err
+	}
 	if err := syncDir(filepath.Dir(dir)); err != nil {
-		return err
+		return "", err
 	}
 	// No error: another checkpoint of the version is there, or is just coming.
 	_ = os.Remove(filepath.Dir(dir))
-	return os.RemoveAll(gone)
+	return gone, nil
 }
 
 // sweep removes what crashes have left in dataDir.

@@ -36,23 +36,50 @@ func (c *ManagedCheckpointer) newPlan(ctx context.Context) (p plan, err error) {
 		return p, err
 	}
 	p.latest = latest
-	p.wanted = wantedVersions(earliest, latest, p.parameters.Interval, p.parameters.NumKept)
+	p.wanted = wantedVersions(earliest, latest, c.initial, p.parameters.Interval, p.parameters.NumKept)
+	c.settlePruned(earliest)
+	for version := range c.failed {
+		if !slices.Contains(p.wanted, version) {
+			delete(c.failed, version)
+		}
+	}
 	return p, nil
 }
 
-// wantedVersions returns the kept newest multiples of interval from earliest to latest, the newest first.
-func wantedVersions(earliest, latest, interval, kept uint64) []uint64 {
-	if interval == 0 {
+// wantedVersions returns the kept newest versions from earliest to latest that are to have checkpoints, the
+// newest first. These are the multiples of interval or, where there is an initial version, that and what is a
+// multiple above it: then the initial version is wanted, too, beside the newest.
+func wantedVersions(earliest, latest uint64, initial *uint64, interval, kept uint64) []uint64 {
+	if interval == 0 || kept == 0 {
+		return nil
+	}
+	first := uint64(0)
+	if initial != nil {
+		first = *initial
+	}
+	if latest < first {
 		return nil
 	}
 	var wanted []uint64
-	for v := latest - latest%interval; v >= earliest && uint64(len(wanted)) < kept; v -= interval {
+	for v := latest - (latest-first)%interval; v >= earliest && uint64(len(wanted)) < kept; v -= interval {
 		wanted = append(wanted, v)
-		if v < interval {
+		if v-first < interval {
 			break
 		}
 	}
+	if initial != nil && first >= earliest && !slices.Contains(wanted, first) {
+		wanted = append(wanted, first)
+	}
 	return wanted
+}
+
+// isScheduled says whether a version is one that counts as one of those to be kept.
+func (c *ManagedCheckpointer) isScheduled(p *plan, version uint64) bool {
+	first := uint64(0)
+	if c.initial != nil {
+		first = *c.initial
+	}
+	return p.parameters.Interval != 0 && version >= first && (version-first)%p.parameters.Interval == 0
 }
 
 func (p *plan) equal(other *plan) bool {
@@ -60,34 +87,62 @@ func (p *plan) equal(other *plan) bool {
 }
 
 // check makes the checkpoints that are wanted and not there, the newest first, and deletes those that
-// are too many. Each time one was made, it looks again at what is wanted. It returns what went wrong; no
-// version is tried twice in one check, also where its checkpoints are gone again at once.
+// are too many. Each time one was made, it serves who has asked for one, and looks again at what is wanted. It
+// returns what went wrong; no version is tried twice in one check, also where its checkpoints are gone again at
+// once. Where the checkpointer is paused, or is meanwhile, it says so and has not done all.
 //
-// Unless it is thorough, it does nothing where the same is wanted as at the last check.
-func (c *ManagedCheckpointer) check(ctx context.Context, thorough bool) error {
+// Unless it is thorough, it does nothing where the same is wanted as at the last check. Where it may delay, it
+// only decides which ones to make, and when.
+func (c *ManagedCheckpointer) check(ctx context.Context, thorough, mayDelay bool) (paused bool, err error) {
 	var failures []error
+	defer func() {
+		switch {
+		case ctx.Err() != nil && c.ctx.Err() == nil:
+			c.lookAgain() // whoever asked has gone: what is left is done unasked
+		case c.delay == nil:
+			c.unpin(nil)
+		}
+		if err != nil {
+			c.everLooked = false // so that the next notification has it done again, whatever is wanted then
+		}
+		err = errors.Join(append(failures, err)...)
+	}()
+	if !mayDelay {
+		c.stopDelay()
+	}
 	tried := make(map[uint64]bool)
-	for {
+	for ctx.Err() == nil {
+		c.serve(&c.requests)
+		if c.isPaused() {
+			return true, nil
+		}
 		p, err := c.newPlan(ctx)
 		if err != nil {
-			return errors.Join(append(failures, err)...)
+			return false, err
 		}
 		if !thorough && c.everLooked && p.equal(&c.planned) {
-			return errors.Join(failures...)
+			return false, nil
 		}
 		thorough = true
 		c.planned, c.everLooked = p, true
 		if len(p.wanted) == 0 {
-			return errors.Join(failures...)
+			c.stopDelay()
+			return false, nil
 		}
 
-		version, ok, err := c.firstMissing(ctx, &p, tried)
+		due, err := c.due(ctx, &p, tried)
 		if err != nil {
-			return errors.Join(append(failures, err)...)
+			return false, err
 		}
-		if !ok {
-			return errors.Join(append(failures, c.deleteSurplus(ctx, &p))...)
+		if len(due) == 0 {
+			c.stopDelay()
+			return false, c.deleteSurplus(ctx, &p)
 		}
+		if mayDelay && c.jitter > 0 {
+			c.startDelay()
+			return false, nil
+		}
+		version := due[0]
 		err = c.checkpoint(withOrigin(ctx, originCheckpointer), version, p.parameters.ChunkSize)
 		tried[version] = true
 		switch {
@@ -97,36 +152,115 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough bool) error {
 		default:
 			failures = append(failures, err)
 		}
-		if ctx.Err() != nil {
-			return errors.Join(failures...)
+	}
+	return false, nil
+}
+
+// lookAgain has the loop look at everything soon.
+func (c *ManagedCheckpointer) lookAgain() {
+	c.everLooked = false
+	c.mu.Lock()
+	c.notified = true
+	c.mu.Unlock()
+	c.signal()
+}
+
+// startDelay begins the time from a decision to when it is acted on, unless it has begun.
+func (c *ManagedCheckpointer) startDelay() {
+	if c.delay == nil {
+		c.delay = time.NewTimer(time.Duration(c.random() * float64(c.jitter)))
+	}
+}
+
+func (c *ManagedCheckpointer) stopDelay() {
+	if c.delay != nil {
+		c.delay.Stop()
+		c.delay = nil
+	}
+}
+
+// maxPinned is how many versions are pinned at once because they are to have checkpoints: who has a thousand
+// to make can prune meanwhile.
+const maxPinned = 16
+
+// due returns the newest versions that are wanted, have not all of their checkpoints and were not tried, the
+// newest first, at most maxPinned. They are pinned until the next look.
+func (c *ManagedCheckpointer) due(ctx context.Context, p *plan, tried map[uint64]bool) (due []uint64, err error) {
+	there, err := c.existing(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, version := range p.wanted {
+		if len(due) == maxPinned {
+			break
+		}
+		if tried[version] {
+			continue
+		}
+		complete, err := c.isComplete(ctx, version, there)
+		if isGone(err) {
+			continue // in the gap below a version that was restored, or just gone
+		}
+		if err == nil && complete {
+			c.settle(version, nil)
+			continue
+		}
+		// Where the roots can't be had, or the pin can't, making it fails likewise, and says so.
+		if perr := c.pin(ctx, version); isGone(perr) && err == nil {
+			continue
+		}
+		due = append(due, version)
+	}
+	c.unpin(due)
+	return due, nil
+}
+
+// isGone says whether an error is that a version is not there, or not any more.
+func isGone(err error) bool {
+	return errors.Is(err, db.ErrVersionNotFound) || errors.Is(err, db.ErrVersionPruned)
+}
+
+// isComplete says whether all roots of a version are among those that have checkpoints.
+func (c *ManagedCheckpointer) isComplete(ctx context.Context, version uint64, there map[node.Root]bool) (bool, error) {
+	roots, err := c.roots(ctx, version)
+	if err != nil {
+		return false, err
+	}
+	return !slices.ContainsFunc(roots, func(root node.Root) bool { return !there[root] }), nil
+}
+
+func (c *ManagedCheckpointer) pinOwner(version uint64) string {
+	return fmt.Sprintf("checkpointer %s: checkpoint of version %d", c.cfg.Name, version)
+}
+
+// pin pins a version until unpin.
+func (c *ManagedCheckpointer) pin(ctx context.Context, version uint64) error {
+	if c.pins[version] != nil {
+		return nil
+	}
+	pin, err := c.ndb.Pin(ctx, version, c.pinOwner(version))
+	if err == nil {
+		c.pins[version] = pin
+	}
+	return err
+}
+
+// unpin releases the pins of all but some versions.
+func (c *ManagedCheckpointer) unpin(but []uint64) {
+	for version, pin := range c.pins {
+		if !slices.Contains(but, version) {
+			c.release(c.ctx, pin)
+			delete(c.pins, version)
 		}
 	}
 }
 
-// firstMissing returns the newest version that is wanted, has not all of its checkpoints and was not tried.
-func (c *ManagedCheckpointer) firstMissing(ctx context.Context, p *plan, tried map[uint64]bool) (version uint64, ok bool, err error) {
-	there, err := c.existing(ctx)
-	if err != nil {
-		return 0, false, err
+func (c *ManagedCheckpointer) release(ctx context.Context, pin db.Pin) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	if err := pin.Release(ctx); err != nil {
+		c.logger.Warn("pin of a version can't be released", "version", pin.Version(), "err", err)
 	}
-	for _, version := range p.wanted {
-		if tried[version] {
-			continue
-		}
-		roots, err := c.roots(ctx, version)
-		if errors.Is(err, db.ErrVersionNotFound) || errors.Is(err, db.ErrVersionPruned) {
-			continue // in the gap below a version that was restored, or just gone
-		}
-		if err != nil {
-			return version, true, nil // making it will fail likewise, and say so
-		}
-		for _, root := range roots {
-			if !there[root] {
-				return version, true, nil
-			}
-		}
-	}
-	return 0, false, nil
 }
 
 // existing returns the roots of the namespace that have checkpoints.
@@ -143,13 +277,32 @@ func (c *ManagedCheckpointer) existing(ctx context.Context) (map[node.Root]bool,
 }
 
 // checkpoint makes the checkpoints of a version's roots. One that fails keeps none of the others from
-// being made, and takes none away.
+// being made, and takes none away. The version is pinned from before the first to after the last.
 func (c *ManagedCheckpointer) checkpoint(ctx context.Context, version uint64, chunkSize uint64) error {
-	roots, err := c.roots(ctx, version)
+	made, err := c.checkpointRoots(ctx, version, chunkSize)
+	if ctx.Err() != nil && err != nil {
+		return err // given up, which says nothing of the version
+	}
+	c.settle(version, err)
+	if made && err == nil {
+		c.tellWatchers(version)
+	}
+	return err
+}
+
+// checkpointRoots makes the checkpoints of a version's roots, and says whether there were any to make.
+func (c *ManagedCheckpointer) checkpointRoots(ctx context.Context, version uint64, chunkSize uint64) (made bool, err error) {
+	// Each root's checkpoint is made under a pin of its own: without this one the version could go in between.
+	pin, err := c.ndb.Pin(ctx, version, c.pinOwner(version))
+	var roots []node.Root
+	if err == nil {
+		defer c.release(ctx, pin)
+		roots, err = c.roots(ctx, version)
+	}
 	if err != nil {
 		err = fmt.Errorf("version %d: %w", version, err)
 		c.events(Event{Kind: EventFailed, Version: version, Err: err})
-		return err
+		return false, err
 	}
 	var failures []error
 	for _, root := range roots {
@@ -165,10 +318,11 @@ func (c *ManagedCheckpointer) checkpoint(ctx context.Context, version uint64, ch
 			c.events(Event{Kind: EventFailed, Version: version, Root: root, Err: err, Took: took})
 			continue
 		}
+		made = true
 		c.logger.Info("made checkpoint", "root", root, "chunks", len(m.Chunks), "took", took)
 		c.events(Event{Kind: EventFinished, Version: version, Root: root, Metadata: m, Took: took})
 	}
-	return errors.Join(failures...)
+	return made, errors.Join(failures...)
 }
 
 // roots returns the roots of a version that are to have checkpoints.
@@ -214,7 +368,8 @@ func pickRoots(finalized []node.Root, hashes []hash.Hash) ([]node.Root, error) {
 }
 
 // deleteSurplus deletes the checkpoints of versions that are not wanted, and older than as many versions
-// with checkpoints as are to be kept: so a checkpoint that fails costs none of those before it.
+// with checkpoints as are to be kept: so a checkpoint that fails costs none of those before it. Only versions
+// that the interval asks for count, and not the initial one, which is kept beside them.
 func (c *ManagedCheckpointer) deleteSurplus(ctx context.Context, p *plan) error {
 	there, err := c.existing(ctx)
 	if err != nil {
@@ -236,19 +391,23 @@ func (c *ManagedCheckpointer) deleteSurplus(ctx context.Context, p *plan) error 
 	var failures []error
 	newer := uint64(0) // complete versions that are newer
 	for _, v := range order {
+		if c.initial != nil && v == *c.initial {
+			continue
+		}
 		if newer >= p.parameters.NumKept && !slices.Contains(p.wanted, v) {
 			for _, root := range versions[v] {
 				failures = append(failures, c.deleteOne(ctx, root))
 			}
 		}
-		if len(versions[v]) >= max(c.cfg.RootsPerVersion, 1) {
+		if c.isScheduled(p, v) && len(versions[v]) >= max(c.cfg.RootsPerVersion, 1) {
 			newer++
 		}
 	}
 	return errors.Join(failures...)
 }
 
-// deleteOne deletes a checkpoint, if this or another checkpointer made it.
+// deleteOne deletes a checkpoint, if this or another checkpointer made it. One that is being served or is marked
+// to keep stays; the next check tries again.
 func (c *ManagedCheckpointer) deleteOne(ctx context.Context, root node.Root) error {
 	if inspector, ok := c.creator.(Inspector); ok {
 		manifest, _, err := inspector.Describe(ctx, root)
@@ -262,11 +421,15 @@ func (c *ManagedCheckpointer) deleteOne(ctx context.Context, root node.Root) err
 			return nil
 		}
 	}
-	err := c.creator.DeleteCheckpoint(ctx, checkpointVersion, root)
-	if errors.Is(err, ErrCheckpointNotFound) {
+	err := c.creator.DeleteCheckpoint(withOrigin(ctx, originCheckpointer), checkpointVersion, root)
+	switch {
+	case errors.Is(err, ErrCheckpointNotFound):
 		return nil
-	}
-	if err != nil {
+	case errors.Is(err, ErrCheckpointInUse), errors.Is(err, ErrCheckpointKept):
+		c.logger.Debug("checkpoint is spared", "root", root, "err", err)
+		c.everLooked = false // so that the next notification has it looked at, whatever is wanted then
+		return nil
+	case err != nil:
 		return fmt.Errorf("deleting the checkpoint of %s: %w", root, err)
 	}
 	c.logger.Info("deleted checkpoint", "root", root)
@@ -274,12 +437,13 @@ func (c *ManagedCheckpointer) deleteOne(ctx context.Context, root node.Root) err
 	return nil
 }
 
-// originCheckpointer is a manifest's origin where a checkpointer made the checkpoint.
+// originCheckpointer is a manifest's origin where a checkpointer made the checkpoint. With a deletion it says
+// that a checkpoint which is being served is to be spared.
 const originCheckpointer = "checkpointer"
 
 type originKey struct{}
 
-// withOrigin tells the file creator who makes a checkpoint; the interface has no room for it.
+// withOrigin tells the file creator who makes or deletes a checkpoint; the interface has no room for it.
 func withOrigin(ctx context.Context, origin string) context.Context {
 	return context.WithValue(ctx, originKey{}, origin)
 }
