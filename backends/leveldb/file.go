@@ -50,6 +50,9 @@ func openFiles(dir string, o *opt.Options) (_ *files, err error) {
 			err = errors.Join(err, st.Close())
 		}
 	}()
+	if err := clearUnmade(st, dir, o.ReadOnly); err != nil {
+		return nil, err
+	}
 	if err := inspect(st); err != nil {
 		return nil, err
 	}
