@@ -430,6 +430,9 @@ func TestImportRefuses(t *testing.T) {
 	}
 	sparse := "GNU.sparse.major"
 	last := len(filesOf(t, archive)) - 1
+	otherTypes := []string{
+		"directory", "symbolic link", "hard link", "device", "sparse file", "extended header", "extended header of a sparse", "long name",
+	}
 
 	for name, c := range map[string]struct {
 		archive []byte
@@ -478,6 +481,7 @@ func TestImportRefuses(t *testing.T) {
 		"zeros follow without end":    {append(bytes.Clone(archive), make([]byte, maxArchiveTail+1)...), ErrMalformedArchive},
 		"something in between":        {func() []byte { b := bytes.Clone(archive); b[archiveBlock+filesOf(t, archive)[0].Size] = 1; return b }(), ErrMalformedArchive},
 		"one block of zeros":          {slices.Insert(bytes.Clone(archive), 0, make([]byte, 512)...), ErrMalformedArchive},
+		"one block of zeros at end":   {func() []byte { b := bytes.Clone(archive); b[len(b)-1] = 1; return b }(), ErrMalformedArchive},
 		"metadata that is none":       {body(0, []byte("meta")), ErrMalformedMetadata},
 		"metadata of no chunks":       {meta(func(m *Metadata) { m.Chunks = nil }), ErrMalformedMetadata},
 		"metadata of more chunks":     {meta(func(m *Metadata) { m.Chunks = append(m.Chunks, hash.Hash{}) }), ErrMalformedArchive},
@@ -502,6 +506,9 @@ func TestImportRefuses(t *testing.T) {
 					t.Errorf("dry run %v: %+v, %v", dryRun, got, err)
 				}
 				checkNothing(t, dir)
+				if others := "an archive holds only regular files"; slices.Contains(otherTypes, name) && !strings.Contains(err.Error(), others) {
+					t.Errorf("it is not for its type that it is refused: %v", err)
+				}
 			}
 		})
 	}

@@ -12,6 +12,8 @@
 //   - Restorer restores a checkpoint into a node database, chunk by chunk: NewRestorer.
 //   - Checkpointer makes checkpoints by itself as versions are finalized: NewCheckpointer.
 //   - Verify checks a checkpoint with no database.
+//   - WriteArchive and ImportArchive bring one through a single file or a pipe.
+//   - Cut makes chunks that nobody keeps, to bring a tree from one database into another.
 //
 // # A directory of checkpoints
 //
@@ -32,4 +34,9 @@
 // Where two roots of a version share a hash, the second one's directory is <root hash>-<root type>. A
 // checkpoint appears with one rename, when everything in it is safe from a loss of power. Names that
 // begin with a dot are checkpoints in the making, or what a crash left of them.
+//
+// # An archive
+//
+// A checkpoint in one file is a tar file with the metadata, the manifest where there is one, and the chunks
+// in order, under the names that they have in a directory of checkpoints.
 package checkpoint
