@@ -11,8 +11,8 @@
 //     where the file is new (ext4 and xfs make the name safe with it);
 //   - fsync of a directory makes safe which names it has and which files they lead to, not what these files
 //     hold;
-//   - a rename within a directory is atomic: after a loss it is done or it is not. (A rename from one directory
-//     to another is refused; nothing here does that.)
+//   - a rename is atomic: after a loss it is done or it is not, also from one directory to another. The fsync of
+//     either makes such a one safe, and of what was changed before in the other what happened to that name.
 //
 // # What is lost
 //

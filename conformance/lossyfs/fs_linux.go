@@ -1,7 +1,12 @@
 package lossyfs
 
 import (
+	"fmt"
+	"maps"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
 	"sync"
 )
 
@@ -17,6 +22,8 @@ type FS struct {
 	// changes counts; at the one numbered cutAt (0: never), the power goes off and cut is called.
 	changes, cutAt uint64
 	cut            func()
+	// changed is called after each change, without mu.
+	changed func()
 }
 
 // New returns an empty file system.
@@ -47,6 +54,14 @@ func (f *FS) CutAfter(n uint64, cut func()) {
 	f.cutAt, f.cut = f.changes+n, cut
 }
 
+// OnChange sets what is called after each write, truncation, sync and change of names, before whoever made it hears
+// of it. It may ask what a loss would leave just now, and must not use the mount.
+func (f *FS) OnChange(changed func()) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changed = changed
+}
+
 // Cut lets the power go off now.
 func (f *FS) Cut() {
 	f.mu.Lock()
@@ -72,7 +87,7 @@ func (f *FS) AfterLosingAll() *FS { return f.after(survivor{loss: loseAll}) }
 func (f *FS) after(s survivor) *FS {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	s.made = map[*inode]*inode{}
+	s.made, s.moves = map[*inode]*inode{}, map[*move]bool{}
 	root := s.of(f.root)
 	g := &FS{root: root, inodes: make(map[uint64]*inode, len(s.made)), next: s.next, ignoreSync: f.ignoreSync}
 	for _, n := range s.made {
@@ -93,4 +108,36 @@ func (f *FS) change() (do, acknowledged bool) {
 		return true, false
 	}
 	return true, true
+}
+
+// CopyTo copies all that there is into a directory of another file system, where the process that mounts this one
+// can look at it.
+func (f *FS) CopyTo(dir string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.root.copyTo(dir, 0); err != nil {
+		return fmt.Errorf("lossyfs: %w", err)
+	}
+	return nil
+}
+
+// maxDepth is more than anybody's directories have, and less than those of a directory that holds itself.
+const maxDepth = 100
+
+func (n *inode) copyTo(path string, depth int) error {
+	if !n.dir {
+		return os.WriteFile(path, n.data, 0o600)
+	}
+	if depth == maxDepth {
+		return fmt.Errorf("%s: directories %d deep", path, depth)
+	}
+	if err := os.MkdirAll(path, 0o700); err != nil {
+		return err
+	}
+	for _, name := range slices.Sorted(maps.Keys(n.names)) {
+		if err := n.names[name].copyTo(filepath.Join(path, name), depth+1); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -37,6 +37,7 @@ func (h *handler) lock(id uint64) (n *inode, unlock func(), status fuse.Status) 
 
 // changing does a change of an inode.
 func (h *handler) changing(id uint64, do func(n *inode) fuse.Status) fuse.Status {
+	defer h.tell()
 	n, unlock, status := h.lock(id)
 	if status != fuse.OK {
 		return status
@@ -50,6 +51,16 @@ func (h *handler) changing(id uint64, do func(n *inode) fuse.Status) fuse.Status
 		return fuse.EIO
 	}
 	return status
+}
+
+// tell tells who wants to know of changes.
+func (h *handler) tell() {
+	h.fs.mu.Lock()
+	changed := h.fs.changed
+	h.fs.mu.Unlock()
+	if changed != nil {
+		changed()
+	}
 }
 
 func (n *inode) attributes(out *fuse.Attr) {
@@ -187,6 +198,7 @@ func (h *handler) Write(_ <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 func (h *handler) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
 
 func (h *handler) Fsync(_ <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
+	defer h.tell()
 	n, unlock, status := h.lock(in.NodeId)
 	if status != fuse.OK {
 		return status
@@ -230,18 +242,25 @@ func (h *handler) Rmdir(_ <-chan struct{}, header *fuse.InHeader, name string) f
 }
 
 func (h *handler) Rename(_ <-chan struct{}, in *fuse.RenameIn, from, to string) fuse.Status {
-	if in.Newdir != in.NodeId {
-		return fuse.Status(syscall.EXDEV)
-	}
 	if in.Flags != 0 {
 		return fuse.EINVAL
 	}
 	return h.changing(in.NodeId, func(parent *inode) fuse.Status {
+		target := h.fs.inodes[in.Newdir]
 		n := parent.names[from]
-		if n == nil {
+		if n == nil || target == nil {
 			return fuse.ENOENT
 		}
-		parent.name(naming{removed: from, added: to, target: n})
+		if there := target.names[to]; there != nil && len(there.names) > 0 {
+			return fuse.Status(syscall.ENOTEMPTY)
+		}
+		if target == parent {
+			parent.name(naming{removed: from, added: to, target: n})
+			return fuse.OK
+		}
+		m := &move{from: parent, to: target}
+		parent.name(naming{removed: from, move: m})
+		target.name(naming{added: to, target: n, move: m})
 		return fuse.OK
 	})
 }

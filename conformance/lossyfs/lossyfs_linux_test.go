@@ -19,7 +19,7 @@ const (
 	childDirEnv = "CKPT_LOSSYFS_DIR"
 )
 
-var tasks = map[string]func(dir string) error{"write": written, "map": mapped, "name": named}
+var tasks = map[string]func(dir string) error{"write": written, "map": mapped, "name": named, "move": moved, "move safely": movedSafely}
 
 func TestMain(m *testing.M) {
 	task := os.Getenv(childEnv)
@@ -154,6 +154,54 @@ func TestRename(t *testing.T) {
 	}
 	if before == 0 || after == 0 {
 		t.Errorf("of 100 losses, %d were before and %d after the rename", before, after)
+	}
+}
+
+// moved makes two directories safe and moves a directory with a file from one to the other, which is not safe.
+func moved(dir string) error {
+	from, to := filepath.Join(dir, "from"), filepath.Join(dir, "to")
+	err := errors.Join(os.MkdirAll(filepath.Join(from, "a", "b"), 0o700), os.Mkdir(to, 0o700))
+	for _, path := range []string{filepath.Join(from, "a"), from, dir} {
+		d, derr := os.Open(path)
+		err = errors.Join(err, derr, d.Sync(), d.Close())
+	}
+	err = errors.Join(err, os.MkdirAll(filepath.Join(to, "full", "of"), 0o700))
+	if os.Rename(filepath.Join(from, "a"), filepath.Join(to, "full")) == nil {
+		return errors.New("a rename to a directory that is not empty is no error")
+	}
+	return errors.Join(err, os.Rename(filepath.Join(from, "a"), filepath.Join(to, "a")))
+}
+
+func movedSafely(dir string) error {
+	err := moved(dir)
+	d, derr := os.Open(filepath.Join(dir, "to"))
+	return errors.Join(err, derr, d.Sync(), d.Close())
+}
+
+// TestMove: what is moved is in one of the two directories, whole, and in the new one when that is safe.
+func TestMove(t *testing.T) {
+	for task, safe := range map[string]bool{"move": false, "move safely": true} {
+		fs := used(t, task, false)
+		var before, after int
+		for seed := range uint64(200) {
+			copied := t.TempDir()
+			if err := fs.AfterLoss(rand.New(rand.NewPCG(seed, 0))).CopyTo(copied); err != nil {
+				t.Fatal(err)
+			}
+			_, inFrom := os.Stat(filepath.Join(copied, "from", "a", "b"))
+			_, inTo := os.Stat(filepath.Join(copied, "to", "a", "b"))
+			switch {
+			case inFrom == nil && inTo != nil:
+				before++
+			case inFrom != nil && inTo == nil:
+				after++
+			default:
+				t.Fatalf("%s, seed %d: %v, %v", task, seed, inFrom, inTo)
+			}
+		}
+		if (before == 0) != safe || after == 0 {
+			t.Errorf("%s: of 200 losses, %d were before and %d after the rename", task, before, after)
+		}
 	}
 }
 

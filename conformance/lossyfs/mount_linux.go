@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
@@ -32,8 +35,31 @@ func close(f *os.File) error {
 	return f.Close()
 }
 
+// closeDeviceOnExec has no child inherit what this process has open of the device.
+func closeDeviceOnExec() error {
+	const fds = "/proc/self/fd"
+	names, err := os.ReadDir(fds)
+	if err != nil {
+		return err
+	}
+	for _, n := range names {
+		fd, err := strconv.Atoi(n.Name())
+		if err != nil {
+			return err
+		}
+		if to, err := os.Readlink(filepath.Join(fds, n.Name())); err == nil && to == "/dev/fuse" { // others may have been closed
+			syscall.CloseOnExec(fd)
+		}
+	}
+	return nil
+}
+
 // MountAt mounts a file system at a directory.
 func (f *FS) MountAt(dir string) (*Mount, error) {
+	// A child that inherited the device would keep the mount going, with nobody to answer, when this process has
+	// died; and wait for answers for ever.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	server, err := fuse.NewServer(&handler{RawFileSystem: fuse.NewDefaultRawFileSystem(), fs: f}, dir, &fuse.MountOptions{
 		DirectMountStrict:  true, // there need be no fusermount
 		FsName:             "lossyfs",
@@ -44,6 +70,9 @@ func (f *FS) MountAt(dir string) (*Mount, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("lossyfs: %w", err)
+	}
+	if err := closeDeviceOnExec(); err != nil {
+		return nil, errors.Join(fmt.Errorf("lossyfs: %w", err), server.Unmount())
 	}
 	go server.Serve() // ends with Unmount, which waits for it
 	if err := server.WaitMount(); err != nil {

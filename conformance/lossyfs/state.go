@@ -34,7 +34,11 @@ type naming struct {
 	removed string
 	added   string
 	target  *inode // of added; nil where none is
+	move    *move  // where it is one end of one
 }
+
+// move is a rename from one directory to another. After a loss it is done or it is not: both have it or neither.
+type move struct{ from, to *inode }
 
 func (n *inode) write(offset int64, data []byte) {
 	w := write{offset: offset, data: bytes.Clone(data)}
@@ -89,13 +93,49 @@ func (c *naming) apply(names map[string]*inode) {
 // sync makes everything safe.
 func (n *inode) sync() {
 	if n.dir {
-		n.safeNames, n.renames = maps.Clone(n.names), nil
+		changes := n.renames
+		n.renames = nil
+		n.syncNames(changes)
 		return
 	}
 	for i := range n.writes {
 		n.safe = n.writes[i].apply(n.safe)
 	}
 	n.writes = nil
+}
+
+// syncNames makes changes of names safe, which are no longer among n's.
+func (n *inode) syncNames(changes []naming) {
+	for i := range changes {
+		changes[i].apply(n.safeNames)
+		if m := changes[i].move; m != nil {
+			m.from.syncMove(m)
+			m.to.syncMove(m)
+		}
+	}
+}
+
+// syncMove makes one end of a move safe, with what happened to that name before, and nothing else.
+func (n *inode) syncMove(m *move) {
+	at := slices.IndexFunc(n.renames, func(c naming) bool { return c.move == m })
+	if at < 0 {
+		return // it is
+	}
+	end := n.renames[at]
+	var safe, rest []naming
+	for i, c := range n.renames {
+		if i <= at && (c.concerns(end.removed) || c.concerns(end.added)) {
+			safe = append(safe, c)
+		} else {
+			rest = append(rest, c)
+		}
+	}
+	n.renames = rest
+	n.syncNames(safe)
+}
+
+func (c *naming) concerns(name string) bool {
+	return name != "" && (c.removed == name || c.added == name)
 }
 
 // loss is a way to lose what was not synced.
@@ -122,6 +162,8 @@ type survivor struct {
 	loss loss
 	made map[*inode]*inode
 	next uint64
+	// moves says of each whether it is kept.
+	moves map[*move]bool
 }
 
 // of returns what is left of an inode.
@@ -139,8 +181,20 @@ func (s *survivor) of(n *inode) *inode {
 	}
 	m.names = map[string]*inode{}
 	names := maps.Clone(n.safeNames)
+	kept := make([]bool, len(n.renames))
 	for _, i := range s.kept(len(n.renames)) {
-		n.renames[i].apply(names)
+		kept[i] = true
+	}
+	for i := range n.renames {
+		if m := n.renames[i].move; m != nil { // the directory that was come to first has decided
+			if _, decided := s.moves[m]; !decided {
+				s.moves[m] = kept[i]
+			}
+			kept[i] = s.moves[m]
+		}
+		if kept[i] {
+			n.renames[i].apply(names)
+		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(names)) { // the same for the same seed
 		m.names[name] = s.of(names[name])

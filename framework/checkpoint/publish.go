@@ -30,6 +30,24 @@ const (
 	fileMode = 0o600
 )
 
+// makeDirs makes a directory, and those above it that are not there, and makes the names of new ones safe.
+func makeDirs(path string) error {
+	err := os.Mkdir(path, dirMode)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err := makeDirs(filepath.Dir(path)); err != nil {
+			return err
+		}
+		err = os.Mkdir(path, dirMode)
+	}
+	if errors.Is(err, fs.ErrExist) {
+		return os.MkdirAll(path, dirMode) // no error unless it is no directory
+	}
+	if err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // workshop is the directory that a checkpoint is made in.
 type workshop struct {
 	path string
@@ -38,7 +56,7 @@ type workshop struct {
 
 // openWorkshop makes a directory in dataDir, with an empty checkpoint in it.
 func openWorkshop(dataDir string) (*workshop, error) {
-	if err := os.MkdirAll(dataDir, dirMode); err != nil {
+	if err := makeDirs(dataDir); err != nil {
 		return nil, err
 	}
 	for {

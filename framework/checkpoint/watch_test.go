@@ -680,3 +680,24 @@ func TestForcedWithoutSchedule(t *testing.T) {
 		}
 	})
 }
+
+// TestPinsGoWithTheCheckpointer checks that it leaves no version pinned when it ends during a delay.
+func TestPinsGoWithTheCheckpointer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newChain(t)
+		c.grow(t, 1, 10, false)
+		m := c.with(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 10, NumKept: 2}},
+			WithJitter(time.Hour), WithRandom(func() float64 { return 0.5 }))
+		m.NotifyNewVersion(10)
+		synctest.Wait()
+		if got := pinned(t, c.ndb); !slices.Equal(got, []uint64{10}) {
+			t.Errorf("versions %v are pinned", got)
+		}
+		if err := m.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if got := pinned(t, c.ndb); len(got) != 0 {
+			t.Errorf("versions %v are pinned", got)
+		}
+	})
+}

@@ -23,7 +23,7 @@ import (
 func newCheckpointCommand(e *env) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "checkpoint",
-		Short: "Make, list, show, verify, export, import and delete checkpoints",
+		Short: "Make, list, show, verify, export, import, keep and delete checkpoints",
 		Args:  cobra.ArbitraryArgs,
 		RunE:  needsCommand,
 	}
@@ -34,6 +34,8 @@ func newCheckpointCommand(e *env) *cobra.Command {
 		newCheckpointVerifyCommand(e),
 		newCheckpointExportCommand(e),
 		newCheckpointImportCommand(e),
+		newCheckpointKeepCommand(e),
+		newCheckpointUnkeepCommand(e),
 		newCheckpointDeleteCommand(e),
 	)
 	return cmd
@@ -47,11 +49,13 @@ type checkpointResult struct {
 	Chunks       []hash.Hash `json:"chunks"`
 	Path         string      `json:"path"`
 	Bytes        int64       `json:"bytes"`
-	Entries      *uint64     `json:"entries,omitempty"`
-	ChunkSize    *uint64     `json:"chunk_size,omitempty"`
-	Threads      *int        `json:"threads,omitempty"`
-	Created      *time.Time  `json:"created,omitempty"`
-	Software     string      `json:"software,omitempty"`
+	// Kept says that it is marked to be kept.
+	Kept      bool       `json:"kept"`
+	Entries   *uint64    `json:"entries,omitempty"`
+	ChunkSize *uint64    `json:"chunk_size,omitempty"`
+	Threads   *int       `json:"threads,omitempty"`
+	Created   *time.Time `json:"created,omitempty"`
+	Software  string     `json:"software,omitempty"`
 	// Existed says that it was there before it was asked for.
 	Existed *bool `json:"existed,omitempty"`
 	// Seconds is how long it took to make it.
@@ -65,7 +69,7 @@ func describe(ctx context.Context, s checkpoint.Stored, manifest *checkpoint.Man
 	if err != nil {
 		return checkpointResult{}, err
 	}
-	r := checkpointResult{Root: m.Root, MetadataHash: m.EncodedHash(), Chunks: m.Chunks, Path: path}
+	r := checkpointResult{Root: m.Root, MetadataHash: m.EncodedHash(), Chunks: m.Chunks, Path: path, Kept: s.Kept}
 	if manifest != nil {
 		seconds := manifest.Finished.Sub(manifest.Started).Seconds()
 		r.Bytes, r.Entries, r.ChunkSize, r.Threads = manifest.Bytes, &manifest.Entries, &manifest.ChunkSize, &manifest.Threads
@@ -90,6 +94,7 @@ type store struct {
 	ns      *config.Namespace
 	creator checkpoint.Creator
 	checkpoint.Inspector
+	checkpoint.Keeper
 }
 
 func openStore(e *env, ns *config.Namespace) (*store, error) {
@@ -101,7 +106,11 @@ func openStore(e *env, ns *config.Namespace) (*store, error) {
 	if !ok {
 		return nil, errors.New("the checkpoint store can't be listed")
 	}
-	return &store{ns: ns, creator: creator, Inspector: inspector}, nil
+	keeper, ok := creator.(checkpoint.Keeper)
+	if !ok {
+		return nil, errors.New("the checkpoint store knows no marks")
+	}
+	return &store{ns: ns, creator: creator, Inspector: inspector, Keeper: keeper}, nil
 }
 
 // describe tells of one of the store's checkpoints.
@@ -192,6 +201,9 @@ func (e *env) printCheckpoint(r checkpointResult) error {
 	}
 	if r.Created != nil {
 		rows = append(rows, []string{"made", fmt.Sprintf("%s in %s", r.Created.Local().Format(time.DateTime), console.Duration(time.Duration(*r.Seconds*1e9)))})
+	}
+	if r.Kept {
+		rows = append(rows, []string{"kept", "until 'checkpoint unkeep'"})
 	}
 	rows = append(rows, []string{"path", r.Path})
 	return e.Table(nil, rows)

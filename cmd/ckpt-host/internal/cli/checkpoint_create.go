@@ -73,6 +73,7 @@ func newCheckpointCreateCommand(e *env) *cobra.Command {
 		flags  namespaceFlags
 		root   rootFlags
 		cut    layoutFlags
+		keep   bool
 		asJSON bool
 	)
 	cmd := &cobra.Command{
@@ -104,6 +105,11 @@ there already is told as it is; asking for another chunk size or number of threa
 				if err != nil {
 					return err
 				}
+				if keep {
+					if err := e.markCreated(ctx, ns, &result); err != nil {
+						return err
+					}
+				}
 				return e.printCreated(result, asJSON)
 			})
 		},
@@ -112,6 +118,7 @@ there already is told as it is; asking for another chunk size or number of threa
 	flags.addLockWait(cmd)
 	root.add(cmd, "the newest")
 	cut.add(cmd)
+	cmd.Flags().BoolVar(&keep, "keep", false, "mark it to be kept, as 'checkpoint keep' does")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -126,6 +133,19 @@ func (e *env) printCreated(r checkpointResult, asJSON bool) error {
 		}
 	}
 	return e.printCheckpoint(r)
+}
+
+// markCreated marks a checkpoint that was made, or was there, to be kept.
+func (e *env) markCreated(ctx context.Context, ns *config.Namespace, created *checkpointResult) error {
+	s, err := openStore(e, ns)
+	if err != nil {
+		return err
+	}
+	if err := s.Keep(ctx, created.Root); err != nil {
+		return err
+	}
+	created.Kept = true
+	return nil
 }
 
 // createCheckpoint makes the checkpoint of a root, or finds it.
@@ -150,7 +170,12 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 	status.Store(&told)
 	progress := e.StartProgress(func() string { return *status.Load() })
 	defer progress.Stop()
+	verification := checkpoint.VerifyAlways
+	if c := ns.Checkpoints; c != nil {
+		verification = c.Verification
+	}
 	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), ndb,
+		checkpoint.WithVerification(verification),
 		checkpoint.WithThreads(chosen.threads),
 		checkpoint.WithCreatorLimits(ns.CheckpointLimits()),
 		checkpoint.WithCreatorLogger(e.logger()),
@@ -195,5 +220,9 @@ func (s *store) describeRoot(ctx context.Context, m *checkpoint.Metadata) (check
 	if err != nil {
 		return checkpointResult{}, err
 	}
-	return describe(ctx, checkpoint.Stored{Path: path, Metadata: m}, manifest)
+	kept, err := checkpoint.IsKept(path)
+	if err != nil {
+		return checkpointResult{}, err
+	}
+	return describe(ctx, checkpoint.Stored{Path: path, Metadata: m, Kept: kept}, manifest)
 }

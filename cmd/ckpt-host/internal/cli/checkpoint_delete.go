@@ -3,6 +3,7 @@ package cli
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/size"
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
 )
 
 // deleteResult is what `checkpoint delete --json` prints.
@@ -29,7 +31,7 @@ func newCheckpointDeleteCommand(e *env) *cobra.Command {
 		Use:   "delete --config FILE --namespace NAME",
 		Short: "Delete a checkpoint",
 		Long: `Deletes a checkpoint: the newest one, unless --version names another. It needs no database, and leaves
-the version in the database alone. On a terminal it asks first, unless --yes is given.`,
+the version in the database alone. One that is marked to be kept is refused (see 'checkpoint unkeep'). On a terminal it asks first, unless --yes is given.`,
 		Args: takes(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := root.parseType(); err != nil {
@@ -59,7 +61,7 @@ the version in the database alone. On a terminal it asks first, unless --yes is 
 					}
 				}
 				if err := s.creator.DeleteCheckpoint(ctx, found.Metadata.Version, found.Metadata.Root); err != nil {
-					return err
+					return deleteFailed(err)
 				}
 				result.Deleted = true
 			}
@@ -80,6 +82,13 @@ the version in the database alone. On a terminal it asks first, unless --yes is 
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+func deleteFailed(err error) error {
+	if errors.Is(err, checkpoint.ErrCheckpointKept) {
+		return (&exit.Error{Code: exit.Failed, Err: err}).WithHint("take the mark away first with 'ckpt-host checkpoint unkeep'")
+	}
+	return err
 }
 
 // confirm asks the person at the terminal, and fails unless the answer is yes.

@@ -96,10 +96,14 @@ func (e *env) printList(r listResult, dir string) error {
 		if c.Entries != nil {
 			entries, made = console.Count(*c.Entries), c.Created.Local().Format(time.DateTime)
 		}
+		kept := ""
+		if c.Kept {
+			kept = "yes"
+		}
 		rows[i] = []string{
 			fmt.Sprint(c.Root.Version), c.Root.Type.String(), c.Root.Hash.String(),
-			console.Count(len(c.Chunks)), size.Format(c.Bytes), entries, made,
+			console.Count(len(c.Chunks)), size.Format(c.Bytes), entries, made, kept,
 		}
 	}
-	return e.Table([]string{"VERSION", "TYPE", "ROOT", "CHUNKS", "SIZE", "ENTRIES", "MADE"}, rows)
+	return e.Table([]string{"VERSION", "TYPE", "ROOT", "CHUNKS", "SIZE", "ENTRIES", "MADE", "KEPT"}, rows)
 }

@@ -36,9 +36,16 @@ func startCheckpointer(ctx context.Context, e *env, ns *config.Namespace, ndb db
 	logger := e.logger()
 	creator, err := checkpoint.NewFileCreator(ns.CheckpointsDir(), ndb,
 		checkpoint.WithThreads(ns.Checkpoints.Threads), checkpoint.WithCreatorLogger(logger),
+		checkpoint.WithVerification(ns.Checkpoints.Verification),
 		checkpoint.WithCreatorLimits(ns.CheckpointLimits()))
 	if err != nil {
 		return nil, err
+	}
+	opts := []checkpoint.CheckpointerOption{
+		checkpoint.WithCheckpointerLogger(logger), checkpoint.WithEvents(m.event), checkpoint.WithJitter(ns.Checkpoints.Jitter),
+	}
+	if initial := ns.Checkpoints.InitialVersion; initial != nil {
+		opts = append(opts, checkpoint.WithInitialVersion(*initial))
 	}
 	m.checkpointer, err = checkpoint.NewManagedCheckpointer(ctx, ndb, creator, checkpoint.CheckpointerConfig{
 		Name:      ns.Name,
@@ -48,7 +55,7 @@ func startCheckpointer(ctx context.Context, e *env, ns *config.Namespace, ndb db
 		Parameters: &checkpoint.CreationParameters{
 			Interval: ns.Checkpoints.Interval, NumKept: ns.Checkpoints.Keep, ChunkSize: ns.Checkpoints.ChunkSize,
 		},
-	}, checkpoint.WithCheckpointerLogger(logger), checkpoint.WithEvents(m.event))
+	}, opts...)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ package config
 
 import (
 	"path/filepath"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
@@ -31,6 +32,8 @@ const (
 	MaxGarbageRate = 1 << 40
 	// MaxMemoryBytes bounds memory_bytes.
 	MaxMemoryBytes = 1 << 30
+	// MaxJitter bounds jitter.
+	MaxJitter = 24 * time.Hour
 
 	// maxFileBytes bounds the configuration file.
 	maxFileBytes = 1 << 20
@@ -135,6 +138,13 @@ type Checkpoints struct {
 	ChunkSize uint64
 	// Threads is the layout parameter of that name; 0 and 1 mean one sequence of chunks.
 	Threads int
+	// InitialVersion is the version that intervals are counted from, and whose checkpoint is kept for ever; nil:
+	// intervals are counted from 0, and no version is special.
+	InitialVersion *uint64
+	// Jitter is the longest time that a checkpoint waits before it is made.
+	Jitter time.Duration
+	// Verification says which checkpoints are verified when they are made, also those that a command makes.
+	Verification checkpoint.Verification
 }
 
 // Namespace returns the namespace of this name, nil where there is none.

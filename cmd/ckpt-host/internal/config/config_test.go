@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -96,6 +97,10 @@ namespace "one" {
     keep       = 3
     chunk_size = "64 KiB"
     threads    = 4
+
+    initial_version = 7
+    jitter          = "1m30s"
+    verification    = "unless_integrity"
   }
   limits {
     key_bytes   = 64
@@ -116,6 +121,10 @@ namespace "two" {
   checkpoints {
     interval   = 1
     chunk_size = 0
+
+    initial_version = 0
+    jitter          = "0s"
+    verification    = "never"
   }
 }
 `
@@ -123,6 +132,7 @@ namespace "two" {
 	if err != nil {
 		t.Fatal(err)
 	}
+	version := func(v uint64) *uint64 { return &v }
 	plugin := &Plugin{
 		Name: "mine", Path: "/etc/bin/mine", Args: []string{"-v", "--fast"},
 		SHA256: "abcdef0123456789abcdef0123456789abcdef0123456789abcdef0123456789",
@@ -137,16 +147,22 @@ namespace "two" {
 		Namespaces: []*Namespace{
 			{
 				Name: "one", ID: testNamespace(1), Backend: backend,
-				Checkpoints: &Checkpoints{Interval: 10, Keep: 3, ChunkSize: 64 << 10, Threads: 4},
-				KeyBytes:    64, ValueBytes: 1 << 20,
+				Checkpoints: &Checkpoints{
+					Interval: 10, Keep: 3, ChunkSize: 64 << 10, Threads: 4,
+					InitialVersion: version(7), Jitter: 90 * time.Second, Verification: checkpoint.VerifyUnlessIntegrity,
+				},
+				KeyBytes: 64, ValueBytes: 1 << 20,
 				Limits:      checkpoint.Limits{Chunks: 1000, MetadataBytes: 64 << 10, ChunkBytes: 2 << 20, RawBytes: 3 << 20, Entries: 4000},
 				GarbageRate: 16 << 20, MemoryBytes: 1 << 20,
 				Dir: "/var/lib/ckpt/one",
 			},
 			{
 				Name: "two", ID: testNamespace(1), Backend: backend,
-				Checkpoints: &Checkpoints{Interval: 1, Keep: DefaultKeep, ChunkSize: 0},
-				KeyBytes:    db.DefaultMaxKeyBytes, ValueBytes: db.DefaultMaxValueBytes, WriteLogs: true,
+				Checkpoints: &Checkpoints{
+					Interval: 1, Keep: DefaultKeep, ChunkSize: 0,
+					InitialVersion: version(0), Verification: checkpoint.VerifyNever,
+				},
+				KeyBytes: db.DefaultMaxKeyBytes, ValueBytes: db.DefaultMaxValueBytes, WriteLogs: true,
 				GarbageRate: -1, MemoryBytes: db.DefaultMemoryBytes,
 				Dir: "/var/lib/ckpt/two",
 			},

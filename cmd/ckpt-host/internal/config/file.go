@@ -54,10 +54,13 @@ type namespaceBlock struct {
 type checkpointsBlock struct {
 	DefRange hcl.Range `hcl:",def_range"`
 
-	Interval  *hcl.Attribute `hcl:"interval,optional"`
-	Keep      *hcl.Attribute `hcl:"keep,optional"`
-	ChunkSize *hcl.Attribute `hcl:"chunk_size,optional"`
-	Threads   *hcl.Attribute `hcl:"threads,optional"`
+	Interval       *hcl.Attribute `hcl:"interval,optional"`
+	Keep           *hcl.Attribute `hcl:"keep,optional"`
+	ChunkSize      *hcl.Attribute `hcl:"chunk_size,optional"`
+	Threads        *hcl.Attribute `hcl:"threads,optional"`
+	InitialVersion *hcl.Attribute `hcl:"initial_version,optional"`
+	Jitter         *hcl.Attribute `hcl:"jitter,optional"`
+	Verification   *hcl.Attribute `hcl:"verification,optional"`
 }
 
 type limitsBlock struct {

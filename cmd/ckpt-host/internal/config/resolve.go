@@ -12,6 +12,7 @@ import (
 	"github.com/zclconf/go-cty/cty"
 	ctyjson "github.com/zclconf/go-cty/cty/json"
 
+	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
@@ -224,6 +225,16 @@ func (r *resolver) namespace(b *namespaceBlock, backends map[string]*Backend, da
 			Keep:      r.number(c.Keep, DefaultKeep, 1, 1<<32, "versions"),
 			ChunkSize: r.size(c.ChunkSize, DefaultChunkSize, 0, MaxChunkSize),
 			Threads:   int(r.number(c.Threads, 0, 0, MaxThreads, "subtrees")),
+			Jitter:    r.duration(c.Jitter, 0, MaxJitter),
+			Verification: choice(r, c.Verification, checkpoint.VerifyAlways, map[string]checkpoint.Verification{
+				"always":           checkpoint.VerifyAlways,
+				"unless_integrity": checkpoint.VerifyUnlessIntegrity,
+				"never":            checkpoint.VerifyNever,
+			}),
+		}
+		if c.InitialVersion != nil {
+			initial := r.number(c.InitialVersion, 0, 0, 1<<62, "versions")
+			n.Checkpoints.InitialVersion = &initial
 		}
 	}
 	if l := b.Limits; l != nil {

@@ -2,7 +2,10 @@ package config
 
 import (
 	"encoding/hex"
+	"maps"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -86,6 +89,39 @@ func (r *resolver) rate(a *hcl.Attribute, absent int64) int64 {
 		r.fail(a.Expr.Range(), "Bad value", "%s is a number of bytes a second: 0 for none, otherwise at least %d, or a text like \"64MiB\".", a.Name, MinGarbageRate)
 	}
 	return int64(min(n, MaxGarbageRate))
+}
+
+// duration evaluates an attribute that has to be a time of at most high.
+func (r *resolver) duration(a *hcl.Attribute, absent, high time.Duration) time.Duration {
+	v, ok := r.value(a)
+	if !ok {
+		return absent
+	}
+	if !v.IsNull() && v.Type() == cty.String {
+		if d, err := time.ParseDuration(v.AsString()); err == nil && d >= 0 && d <= high {
+			return d
+		}
+	}
+	r.fail(a.Expr.Range(), "Bad value", "%s is a time in quotes like \"90s\" or \"5m\", up to \"%s\".", a.Name, high)
+	return absent
+}
+
+// choice evaluates an attribute that has to be one of some texts, and returns what it stands for.
+func choice[T any](r *resolver, a *hcl.Attribute, absent T, choices map[string]T) T {
+	v, ok := r.value(a)
+	if !ok {
+		return absent
+	}
+	names := slices.Sorted(maps.Keys(choices))
+	text := ""
+	if !v.IsNull() && v.Type() == cty.String {
+		text = v.AsString()
+		if chosen, ok := choices[text]; ok {
+			return chosen
+		}
+	}
+	r.fail(a.Expr.Range(), "Bad value", "%s is one of \"%s\".%s", a.Name, strings.Join(names, "\", \""), didYouMean(text, names))
+	return absent
 }
 
 // asNumber returns v where it is a whole number that is not negative.

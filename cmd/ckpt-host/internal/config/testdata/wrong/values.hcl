@@ -18,6 +18,10 @@ namespace "demo" {
     keep       = -1
     chunk_size = "8M"
     threads    = 1.5
+
+    initial_version = -1
+    jitter          = "5"
+    verification    = "allways"
   }
   limits {
     key_bytes   = 8192
@@ -38,6 +42,10 @@ namespace "other" {
     keep       = 0
     chunk_size = null
     threads    = 1025
+
+    initial_version = null
+    jitter          = "25h"
+    verification    = true
   }
   limits {
     key_bytes   = 0
