@@ -319,7 +319,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	}
 
 	started := time.Now()
-	files := &checkpointFiles{dir: shop.result(), root: root, progress: c.progress}
+	files := &checkpointFiles{dir: shop.result(), root: root, progress: c.progress, verifier: c.verifier(shop.result(), root)}
 	cut := &cutter{ndb: c.ndb, root: root, size: chunkSize, threads: c.threads, workers: c.workers, limits: c.limits, files: files}
 	chunks, err := cut.cut(ctx)
 	if err != nil {
@@ -339,9 +339,6 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if err := files.finish(ctx, m, manifest); err != nil {
 		return nil, err
 	}
-	if err := c.verify(ctx, shop, root); err != nil {
-		return nil, err
-	}
 	if m, err = c.publish(ctx, shop, m, chunkSize); err != nil {
 		return nil, err
 	}
@@ -349,19 +346,14 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	return m, nil
 }
 
-// verify verifies the checkpoint of root that a workshop holds, where the setting says so.
-func (c *fileCreator) verify(ctx context.Context, shop *workshop, root node.Root) error {
+// verifier returns what verifies a checkpoint of root in dir as it is made; nil where the setting says not to.
+func (c *fileCreator) verifier(dir string, root node.Root) *verifier {
 	if c.verification == VerifyNever || c.verification == VerifyUnlessIntegrity && c.ndb.Info().Capabilities.Integrity {
 		return nil
 	}
-	opts := []VerifyOption{VerifyRoot(root), VerifyLimits(c.limits)}
-	if c.workers > 0 {
-		opts = append(opts, VerifyWorkers(c.workers))
-	}
-	if _, err := Verify(ctx, shop.result(), opts...); err != nil {
-		return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)
-	}
-	return nil
+	v := newVerifier(dir, []VerifyOption{VerifyLimits(c.limits)})
+	v.root = root
+	return v
 }
 
 // publish puts a finished checkpoint into its place.
@@ -407,6 +399,7 @@ type checkpointFiles struct {
 	dir      string
 	root     node.Root
 	progress func(root node.Root, chunks uint64, bytes int64, entries uint64)
+	verifier *verifier // nil where nothing is verified
 
 	mu      sync.Mutex
 	chunks  []ChunkManifest // by index; a digest of zeros where it isn't done
@@ -431,7 +424,13 @@ func (f *checkpointFiles) note(path string) {
 	f.unsafe = append(f.unsafe, path)
 }
 
-func (f *checkpointFiles) done(index uint64, info chunkInfo) {
+// done verifies a chunk, from its file, and notes what it holds.
+func (f *checkpointFiles) done(ctx context.Context, index uint64, info chunkInfo) error {
+	if f.verifier != nil {
+		if err := f.verifier.chunk(ctx, int(index), info.digest); err != nil {
+			return unverified(err)
+		}
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for uint64(len(f.chunks)) <= index {
@@ -444,6 +443,11 @@ func (f *checkpointFiles) done(index uint64, info chunkInfo) {
 	if f.progress != nil {
 		f.progress(f.root, f.count, f.bytes, f.entries)
 	}
+	return nil
+}
+
+func unverified(err error) error {
+	return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)
 }
 
 // finish writes what lies beside the chunks, the metadata last. There may be no manifest.

@@ -23,8 +23,9 @@ type chunkInfo struct {
 type chunkFiles interface {
 	// create makes the file of a chunk.
 	create(index uint64) (io.WriteCloser, error)
-	// done tells that a chunk was written and closed. It is called by several goroutines at once.
-	done(index uint64, info chunkInfo)
+	// done does what is left to do with a chunk that was written and closed; an error ends the cutting. It is
+	// called by several goroutines at once, as many as there are workers.
+	done(ctx context.Context, index uint64, info chunkInfo) error
 }
 
 // cutter cuts a tree into chunks: the layout decides in one goroutine (several, for a layout of several
@@ -45,7 +46,7 @@ func (c *cutter) cut(ctx context.Context) (uint64, error) {
 		c.workers = runtime.GOMAXPROCS(0)
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	p := &pipeline{files: c.files, limits: c.limits.withDefaults(), group: group, slots: make(chan struct{}, c.workers)}
+	p := &pipeline{ctx: ctx, files: c.files, limits: c.limits.withDefaults(), group: group, slots: make(chan struct{}, c.workers)}
 	var chunks uint64
 	group.Go(func() (err error) {
 		switch {
@@ -219,6 +220,8 @@ func (c *cutter) load(ctx context.Context, child *node.Child, position node.Posi
 
 // pipeline runs the workers that compress, hash and write chunks.
 type pipeline struct {
+	// ctx is the group's: whoever opens a chunk may be done before it is written.
+	ctx    context.Context
 	files  chunkFiles
 	limits Limits
 	group  *errgroup.Group
@@ -272,10 +275,11 @@ func (p *pipeline) write(index uint64, in <-chan *segment, counts <-chan [2]uint
 	if c.bytes > p.limits.ChunkBytes {
 		return exceeded("ChunkBytes", p.limits.ChunkBytes, fmt.Sprintf("a chunk of this chunk size has %d", c.bytes))
 	}
-	if n, ok := <-counts; ok {
-		p.files.done(index, chunkInfo{compressed: c, entries: n[0], nodes: n[1]})
+	n, ok := <-counts
+	if !ok {
+		return nil // it was abandoned, which has a reason of its own
 	}
-	return nil
+	return p.files.done(p.ctx, index, chunkInfo{compressed: c, entries: n[0], nodes: n[1]})
 }
 
 // close ends the chunk.

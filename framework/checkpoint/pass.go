@@ -36,12 +36,7 @@ type CutOptions struct {
 //
 // ndb has to hold the root, and the caller to keep its version pinned.
 func Cut(ctx context.Context, ndb db.NodeDB, root node.Root, opts CutOptions, take func(ctx context.Context, index uint64, chunk []byte) error) (*Metadata, *Manifest, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	passed := &passedChunks{
-		checkpointFiles: checkpointFiles{root: root}, ctx: ctx, cancel: cancel, take: take,
-		present: make(map[uint64]*bytes.Buffer),
-	}
+	passed := &passedChunks{checkpointFiles: checkpointFiles{root: root}, take: take, present: make(map[uint64]*bytes.Buffer)}
 	if opts.Progress != nil {
 		passed.progress = func(_ node.Root, chunks uint64, bytes int64, entries uint64) { opts.Progress(chunks, bytes, entries) }
 	}
@@ -50,9 +45,6 @@ func Cut(ctx context.Context, ndb db.NodeDB, root node.Root, opts CutOptions, ta
 		ndb: ndb, root: root, size: opts.ChunkSize, threads: threads, workers: opts.Workers, limits: opts.Limits, files: passed,
 	}
 	chunks, err := cut.cut(ctx)
-	if failure := passed.failure(); failure != nil {
-		err = failure // which is why the cutter's own context has ended
-	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("checkpoint: cutting %s: %w", root, err)
 	}
@@ -68,13 +60,10 @@ func Cut(ctx context.Context, ndb db.NodeDB, root node.Root, opts CutOptions, ta
 // passedChunks are chunks that are handed on in the place of being written.
 type passedChunks struct {
 	checkpointFiles
-	ctx    context.Context
-	cancel context.CancelFunc
-	take   func(ctx context.Context, index uint64, chunk []byte) error
+	take func(ctx context.Context, index uint64, chunk []byte) error
 
 	mu      sync.Mutex
 	present map[uint64]*bytes.Buffer // those that are being made
-	failed  error
 }
 
 func (p *passedChunks) create(index uint64) (io.WriteCloser, error) {
@@ -88,32 +77,15 @@ func (p *passedChunks) create(index uint64) (io.WriteCloser, error) {
 	return notClosed{b}, nil
 }
 
-func (p *passedChunks) done(index uint64, info chunkInfo) {
+func (p *passedChunks) done(ctx context.Context, index uint64, info chunkInfo) error {
 	if p.take != nil {
 		p.mu.Lock()
 		b := p.present[index]
 		delete(p.present, index)
 		p.mu.Unlock()
-		if err := p.take(p.ctx, index, b.Bytes()); err != nil {
-			p.fail(err)
-			return
+		if err := p.take(ctx, index, b.Bytes()); err != nil {
+			return err
 		}
 	}
-	p.checkpointFiles.done(index, info)
-}
-
-// fail ends the cutting, for the first reason that there is.
-func (p *passedChunks) fail(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.failed == nil {
-		p.failed = err
-		p.cancel()
-	}
-}
-
-func (p *passedChunks) failure() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.failed
+	return p.checkpointFiles.done(ctx, index, info)
 }

@@ -40,10 +40,11 @@ func (f *memoryFiles) create(index uint64) (io.WriteCloser, error) {
 	return memoryFile{b}, nil
 }
 
-func (f *memoryFiles) done(_ uint64, info chunkInfo) {
+func (f *memoryFiles) done(_ context.Context, _ uint64, info chunkInfo) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.entries += info.entries
+	return nil
 }
 
 // cutInMemory cuts a tree, and returns its chunks and the number of entries that they were counted to
