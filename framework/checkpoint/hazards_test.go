@@ -9,9 +9,6 @@ import (
 	"reflect"
 	"slices"
 	"testing"
-	"time"
-
-	"golang.org/x/sync/errgroup"
 
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -93,28 +90,32 @@ func TestHazardH6(t *testing.T) {
 	f := &failingCreator{Creator: c.creator, coming: make(chan uint64, 10), reached: make(chan uint64)}
 	c.creator = f
 	m := c.start(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 0, NumKept: 1}})
-	var group errgroup.Group
-	force := func(v uint64) { group.Go(func() error { return m.ForceCheckpoint(t.Context(), v) }) }
+	forced := make(chan error, 4)
+	force := func(v uint64) { go func() { forced <- m.ForceCheckpoint(t.Context(), v) }() }
 	force(3)
-	<-f.coming // it is being made, until reached is received from
+	receive(t, f.coming, "checkpoint begun that was forced") // it is being made, until reached is received from
 	for _, v := range []uint64{5, 7, 8} {
 		force(v)
 	}
-	m.NotifyNewVersion(9) // does not wait
+	notified := make(chan struct{})
+	go func() {
+		defer close(notified)
+		for range 3 {
+			m.NotifyNewVersion(9)
+		}
+	}()
+	receive(t, notified, "end of a notification while a checkpoint is made")
 	if got := c.takeEvents(); !slices.Equal(got, []string{"started 3"}) {
 		t.Errorf("events %q, and none is made", got)
 	}
 	var made []uint64
-	for range 4 {
-		select {
-		case v := <-f.reached:
-			made = append(made, v)
-		case <-time.After(time.Minute):
-			t.Fatalf("only %v are made", made)
-		}
+	for len(made) < 4 {
+		made = append(made, receive(t, f.reached, fmt.Sprintf("other checkpoint made than of %v", made)))
 	}
-	if err := group.Wait(); err != nil {
-		t.Error(err)
+	for range made {
+		if err := receive(t, forced, "end of a call that forces a checkpoint"); err != nil {
+			t.Error(err)
+		}
 	}
 	if slices.Sort(made); !slices.Equal(made, []uint64{3, 5, 7, 8}) {
 		t.Errorf("made %v", made)
@@ -122,7 +123,7 @@ func TestHazardH6(t *testing.T) {
 	c.check(t, 8, 7, 5, 3) // whatever NumKept is
 	events := c.takeEvents()
 	if len(events) != 7 || events[0] != "finished 3" {
-		t.Errorf("events %q", events)
+		t.Fatalf("events %q", events)
 	}
 	for i := 1; i+1 < len(events); i += 2 {
 		var v, w uint64
