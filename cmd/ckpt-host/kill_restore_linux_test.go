@@ -36,6 +36,9 @@ const (
 	patience = time.Minute
 )
 
+// killedBackends are the backends that restores are killed on, and the namespaces that they keep.
+var killedBackends = []struct{ name, namespace string }{{"bbolt", "a"}, {"leveldb", "b"}}
+
 // TestKilledRestores restores a version of two roots into one empty database after the other. It kills the
 // program and the process of its backend, in turn, at any moment of the restore, and runs the program again,
 // until a run comes to its end: then the database holds what it should, and no chunk that was in before a kill
@@ -54,9 +57,9 @@ func TestKilledRestores(t *testing.T) {
 	}
 	kills, first := int(number(killsVariable, otherwise)), number(seedVariable, 1)
 	source := newRestoreSource(t)
-	for _, c := range []struct{ backend, namespace string }{{"bbolt", "a"}, {"leveldb", "b"}} {
-		t.Run(c.backend, func(t *testing.T) {
-			k := &restoreKills{source: source, namespace: c.namespace}
+	for _, b := range killedBackends {
+		t.Run(b.name, func(t *testing.T) {
+			k := &restoreKills{source: source, namespace: b.namespace}
 			t.Run("undisturbed", func(t *testing.T) { k.undisturbed(t) })
 			for seed := first; k.done() < kills && !t.Failed(); seed++ {
 				t.Run(fmt.Sprint("seed-", seed), func(t *testing.T) { k.database(t, rand.New(rand.NewPCG(seed, 0x6b696c6c))) })

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,10 +9,9 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
+	"sync/atomic"
 	"testing"
-	"time"
-
-	"golang.org/x/sync/errgroup"
+	"testing/synctest"
 
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -23,13 +23,70 @@ import (
 //	H1  an abort beside a chunk in flight makes that chunk complete the restore: TestAbortWithChunkBeingWritten,
 //	    and TestBadProofBesideChunkBeingWritten where a bad chunk is what aborts
 //	H2  a chunk of an aborted restore counts for the next one: TestAbortWithChunkBeingRead
-//	H3  one chunk is written twice at once: TestRestoreConcurrently
+//	H3  one chunk is written twice at once: TestHazardH3, TestRestoreConcurrently
 //	H4  metadata in half, and what it does to others: TestLeftoversOfCrashes, TestListing, TestHazardH4
 //	H5  a failure deletes checkpoints that were there: TestCheckpointerFailures, TestHazardH5
 //	H6  forced checkpoints are dropped, or wait for the interval: TestHazardH6
 //	H7  a new checkpoint is one too many until the next round: TestCheckpointer
 //	H8  a version below the first one underflows: TestWantedVersions
 //	H9  calls to the database have no context: TestHazardH9
+
+// heldChunks holds up all chunks when they are committed, and counts those that are written.
+type heldChunks struct {
+	db.NodeDB
+	open    chan struct{}
+	written atomic.Int32
+}
+
+func (d *heldChunks) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	d.written.Add(1)
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	return &heldChunk{w, d.open}, err
+}
+
+type heldChunk struct {
+	db.ChunkWriter
+	open <-chan struct{}
+}
+
+func (w *heldChunk) Commit(ctx context.Context, sync bool) error {
+	<-w.open
+	return w.ChunkWriter.Commit(ctx, sync)
+}
+
+// TestHazardH3 gives a chunk while it is being written: who comes second waits, and writes nothing.
+func TestHazardH3(t *testing.T) {
+	m := sourceOf(t, dataSet("uniform", 100), 4096, 0)
+	synctest.Test(t, func(t *testing.T) {
+		held := &heldChunks{NodeDB: openDB(t), open: make(chan struct{})}
+		r := newRestorer(t, held)
+		if err := r.StartRestore(t.Context(), m.Metadata); err != nil {
+			t.Fatal(err)
+		}
+		outcomes := make(chan error, 2)
+		for range 2 {
+			go func() {
+				_, err := r.RestoreChunk(t.Context(), 0, bytes.NewReader(m.chunk(t, 0)))
+				outcomes <- err
+			}()
+			synctest.Wait()
+		}
+		if n := held.written.Load(); n != 1 || len(outcomes) > 0 {
+			t.Errorf("the chunk is being written %d times, %d calls have ended", n, len(outcomes))
+		}
+		close(held.open)
+		first, second := receive(t, outcomes, "end of the chunk"), receive(t, outcomes, "end of the other call")
+		if first == nil {
+			first, second = second, first
+		}
+		if second != nil || !errors.Is(first, ErrChunkAlreadyRestored) {
+			t.Errorf("the calls end with %v and %v", first, second)
+		}
+		if err := r.AbortRestore(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
 
 // TestHazardH4 checks that a checkpoint whose metadata is damaged loses nothing to who wants to make it anew.
 func TestHazardH4(t *testing.T) {
@@ -93,28 +150,32 @@ func TestHazardH6(t *testing.T) {
 	f := &failingCreator{Creator: c.creator, coming: make(chan uint64, 10), reached: make(chan uint64)}
 	c.creator = f
 	m := c.start(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 0, NumKept: 1}})
-	var group errgroup.Group
-	force := func(v uint64) { group.Go(func() error { return m.ForceCheckpoint(t.Context(), v) }) }
+	forced := make(chan error, 4)
+	force := func(v uint64) { go func() { forced <- m.ForceCheckpoint(t.Context(), v) }() }
 	force(3)
-	<-f.coming // it is being made, until reached is received from
+	receive(t, f.coming, "checkpoint begun that was forced") // it is being made, until reached is received from
 	for _, v := range []uint64{5, 7, 8} {
 		force(v)
 	}
-	m.NotifyNewVersion(9) // does not wait
+	notified := make(chan struct{})
+	go func() {
+		defer close(notified)
+		for range 3 {
+			m.NotifyNewVersion(9)
+		}
+	}()
+	receive(t, notified, "end of a notification while a checkpoint is made")
 	if got := c.takeEvents(); !slices.Equal(got, []string{"started 3"}) {
 		t.Errorf("events %q, and none is made", got)
 	}
 	var made []uint64
-	for range 4 {
-		select {
-		case v := <-f.reached:
-			made = append(made, v)
-		case <-time.After(time.Minute):
-			t.Fatalf("only %v are made", made)
-		}
+	for len(made) < 4 {
+		made = append(made, receive(t, f.reached, fmt.Sprintf("other checkpoint made than of %v", made)))
 	}
-	if err := group.Wait(); err != nil {
-		t.Error(err)
+	for range made {
+		if err := receive(t, forced, "end of a call that forces a checkpoint"); err != nil {
+			t.Error(err)
+		}
 	}
 	if slices.Sort(made); !slices.Equal(made, []uint64{3, 5, 7, 8}) {
 		t.Errorf("made %v", made)
@@ -122,7 +183,7 @@ func TestHazardH6(t *testing.T) {
 	c.check(t, 8, 7, 5, 3) // whatever NumKept is
 	events := c.takeEvents()
 	if len(events) != 7 || events[0] != "finished 3" {
-		t.Errorf("events %q", events)
+		t.Fatalf("events %q", events)
 	}
 	for i := 1; i+1 < len(events); i += 2 {
 		var v, w uint64

@@ -5,6 +5,7 @@ import (
 	"context"
 	"os"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
@@ -226,4 +227,18 @@ func nothingVisible(t testing.TB, ndb db.NodeDB, root node.Root) {
 	if mp, err := ndb.Multipart(t.Context()); err != nil || mp != nil {
 		t.Errorf("multipart insert %v, %v", mp, err)
 	}
+}
+
+// promptly is more time than anything takes that waits for nothing.
+const promptly = 10 * time.Second
+
+// receive receives from a channel what has to come promptly.
+func receive[T any](t *testing.T, from <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-from:
+	case <-time.After(promptly):
+		t.Fatalf("within %s there was no %s", promptly, what)
+	}
+	return v
 }

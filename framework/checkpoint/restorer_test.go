@@ -439,7 +439,7 @@ func TestAbortWithChunkBeingRead(t *testing.T) {
 		}
 		outcome <- err
 	}()
-	<-g.reached
+	receive(t, g.reached, "chunk being read")
 	if err := r.AbortRestore(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -448,7 +448,7 @@ func TestAbortWithChunkBeingRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(g.open)
-	if err := <-outcome; !errors.Is(err, ErrNoRestoreInProgress) {
+	if err := receive(t, outcome, "end of the stale chunk"); !errors.Is(err, ErrNoRestoreInProgress) {
 		t.Errorf("the stale chunk: %v", err)
 	}
 	if p := r.(Progress).PendingChunks(); len(p) != len(second.Chunks) {
@@ -501,41 +501,50 @@ func (d *slowDB) CompleteRoot(ctx context.Context, root node.Root) error {
 // TestAbortWithChunkBeingWritten checks that an abort waits for a chunk that is being written, and that
 // the chunk is not taken for restored whether its commit succeeds or not.
 func TestAbortWithChunkBeingWritten(t *testing.T) {
-	ctx := t.Context()
 	m := sourceOf(t, dataSet("uniform", 50), 1<<20, 0) // one chunk: the last
-	to := openDB(t)
-	slow := &slowDB{NodeDB: to, reached: make(chan struct{}), open: make(chan struct{})}
-	r := newRestorer(t, slow)
-	if err := r.StartRestore(ctx, m.Metadata); err != nil {
-		t.Fatal(err)
-	}
-	chunk := make(chan error, 1)
-	go func() {
-		done, err := r.RestoreChunk(ctx, 0, bytes.NewReader(m.chunk(t, 0)))
-		if done {
-			err = errors.Join(err, errors.New("the restore is complete"))
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		to := openDB(t)
+		slow := &slowDB{NodeDB: to, reached: make(chan struct{}), open: make(chan struct{})}
+		r := newRestorer(t, slow)
+		if err := r.StartRestore(ctx, m.Metadata); err != nil {
+			t.Fatal(err)
 		}
-		chunk <- err
-	}()
-	<-slow.reached
-	short, cancel := context.WithCancel(ctx)
-	cancel()
-	if err := r.AbortRestore(short); !errors.Is(err, context.Canceled) {
-		t.Errorf("the abort did not wait: %v", err)
-	}
-	if err := r.StartRestore(short, m.Metadata); !errors.Is(err, context.Canceled) {
-		t.Errorf("a start before the abort's end: %v", err)
-	}
-	abort := make(chan error, 1)
-	go func() { abort <- r.AbortRestore(ctx) }()
-	close(slow.open)
-	if err := <-chunk; !errors.Is(err, ErrNoRestoreInProgress) {
-		t.Errorf("the chunk: %v", err)
-	}
-	if err := <-abort; err != nil {
-		t.Errorf("the abort: %v", err)
-	}
-	nothingVisible(t, to, m.Root)
+		chunk := make(chan error, 1)
+		go func() {
+			done, err := r.RestoreChunk(ctx, 0, bytes.NewReader(m.chunk(t, 0)))
+			if done {
+				err = errors.Join(err, errors.New("the restore is complete"))
+			}
+			chunk <- err
+		}()
+		receive(t, slow.reached, "chunk being written")
+		short, cancel := context.WithCancel(ctx)
+		cancel()
+		if err := r.AbortRestore(short); !errors.Is(err, context.Canceled) {
+			t.Errorf("the abort did not wait: %v", err)
+		}
+		if err := r.StartRestore(short, m.Metadata); !errors.Is(err, context.Canceled) {
+			t.Errorf("a start before the abort's end: %v", err)
+		}
+		abort := make(chan error, 1)
+		go func() { abort <- r.AbortRestore(ctx) }()
+		synctest.Wait()
+		select {
+		case err := <-abort:
+			t.Errorf("the abort did not wait: %v", err)
+			abort <- err
+		default:
+		}
+		close(slow.open)
+		if err := receive(t, chunk, "end of the chunk"); !errors.Is(err, ErrNoRestoreInProgress) {
+			t.Errorf("the chunk: %v", err)
+		}
+		if err := receive(t, abort, "end of the abort"); err != nil {
+			t.Errorf("the abort: %v", err)
+		}
+		nothingVisible(t, to, m.Root)
+	})
 }
 
 // TestCompletionFailing checks that a restore whose last step fails for another reason goes on.
@@ -676,45 +685,47 @@ func TestDeepTree(t *testing.T) {
 // TestBadProofBesideChunkBeingWritten checks that a chunk with a bad proof ends the restore for those
 // that are being written at the time, and waits for them before it removes what they wrote.
 func TestBadProofBesideChunkBeingWritten(t *testing.T) {
-	ctx := t.Context()
 	m := sourceOf(t, dataSet("uniform", 100), 4096, 0)
 	const bad = 1
 	m.replace(t, bad, rawChunk(t, hashEntry(m.Root.Hash)))
-	to := openDB(t)
-	slow := &slowDB{NodeDB: to, reached: make(chan struct{}), open: make(chan struct{})}
-	r := newRestorer(t, slow)
-	if err := r.StartRestore(ctx, m.Metadata); err != nil {
-		t.Fatal(err)
-	}
-	written := make(chan error, 1)
-	go func() {
-		_, err := r.RestoreChunk(ctx, 0, bytes.NewReader(m.chunk(t, 0)))
-		written <- err
-	}()
-	<-slow.reached
-	refused := make(chan error, 1)
-	go func() {
-		_, err := r.RestoreChunk(ctx, bad, bytes.NewReader(m.chunk(t, bad)))
-		refused <- err
-	}()
-	// The session ends before the chunk that is being written does; only then is that let go.
-	<-r.(*restorer).session().ctx.Done()
-	if r.GetCurrentCheckpoint() != nil {
-		t.Error("the restore goes on")
-	}
-	select {
-	case err := <-refused:
-		t.Errorf("it did not wait for the chunk being written: %v", err)
-	default:
-	}
-	close(slow.open)
-	if err := <-written; !errors.Is(err, ErrNoRestoreInProgress) {
-		t.Errorf("the chunk that was being written: %v", err)
-	}
-	if err := <-refused; !errors.Is(err, ErrChunkProofVerificationFailed) {
-		t.Errorf("the bad chunk: %v", err)
-	}
-	nothingVisible(t, to, m.Root)
+	synctest.Test(t, func(t *testing.T) {
+		ctx := t.Context()
+		to := openDB(t)
+		slow := &slowDB{NodeDB: to, reached: make(chan struct{}), open: make(chan struct{})}
+		r := newRestorer(t, slow)
+		if err := r.StartRestore(ctx, m.Metadata); err != nil {
+			t.Fatal(err)
+		}
+		written := make(chan error, 1)
+		go func() {
+			_, err := r.RestoreChunk(ctx, 0, bytes.NewReader(m.chunk(t, 0)))
+			written <- err
+		}()
+		receive(t, slow.reached, "chunk being written")
+		refused := make(chan error, 1)
+		go func() {
+			_, err := r.RestoreChunk(ctx, bad, bytes.NewReader(m.chunk(t, bad)))
+			refused <- err
+		}()
+		synctest.Wait()
+		if r.GetCurrentCheckpoint() != nil {
+			t.Error("the restore goes on")
+		}
+		select {
+		case err := <-refused:
+			t.Errorf("it did not wait for the chunk being written: %v", err)
+			refused <- err
+		default:
+		}
+		close(slow.open)
+		if err := receive(t, written, "end of the chunk that was being written"); !errors.Is(err, ErrNoRestoreInProgress) {
+			t.Errorf("the chunk that was being written: %v", err)
+		}
+		if err := receive(t, refused, "end of the bad chunk"); !errors.Is(err, ErrChunkProofVerificationFailed) {
+			t.Errorf("the bad chunk: %v", err)
+		}
+		nothingVisible(t, to, m.Root)
+	})
 }
 
 // TestStartCompletes checks that a restore that has all of its chunks from before is completed when it is
