@@ -564,6 +564,38 @@ func TestImportTakesNoMemoryForPromises(t *testing.T) {
 	}
 }
 
+// zeros is a file of zeros without end.
+type zeros struct{ read int }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	clear(p)
+	z.read += len(p)
+	return len(p), nil
+}
+
+// TestImportReadsNothingBeyondLimits checks that what is too long is refused when its header says so.
+func TestImportReadsNothingBeyondLimits(t *testing.T) {
+	source := sourceOf(t, dataSet("uniform", 20), 512, 1)
+	files := filesOf(t, archiveOf(t, source.path))
+	const chunkBytes = 1 << 20
+	for index, limit := range []int64{
+		maxMetadataBytes, manifestHeadBytes + manifestChunkBytes*int64(len(source.Chunks)), chunkBytes,
+	} {
+		before := archiveFrom(t, files[:min(index, 1)]) // the metadata, for what comes behind it
+		before = before[:len(before)-archiveEndBlocks*archiveBlock]
+		var header bytes.Buffer
+		if err := tar.NewWriter(&header).WriteHeader(archiveHeader(files[index].Name, limit+1)); err != nil {
+			t.Fatal(err)
+		}
+		rest := &zeros{}
+		r := io.MultiReader(bytes.NewReader(before), &header, rest)
+		_, err := ImportArchive(t.Context(), r, t.TempDir(), ImportOptions{Limits: Limits{ChunkBytes: chunkBytes}})
+		if !errors.Is(err, ErrMalformedArchive) && !errors.Is(err, ErrLimitExceeded) || rest.read > 0 {
+			t.Errorf("%s: %d bytes read, %v", files[index].Name, rest.read, err)
+		}
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // TestTruncatedArchive cuts an archive short everywhere.

@@ -335,11 +335,8 @@ func (a *archiveReader) next() (*tar.Header, error) {
 		return nil, malformed("an entry of type %q at byte %d: an archive holds only regular files", kind, at)
 	}
 	header, err := tar.NewReader(bytes.NewReader(a.block[:])).Next()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, malformed("header at byte %d: %w", at, err)
-	case header.Typeflag != tar.TypeReg:
-		return nil, malformed("%q is no regular file", header.Name)
 	}
 	return header, nil
 }
