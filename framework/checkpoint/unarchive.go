@@ -216,7 +216,7 @@ func (i *archiveImport) write(ctx context.Context, imported *Imported) error {
 		return err
 	}
 	imported.Entries = report.Entries
-	if err := i.publish(ctx, shop, imported); err != nil {
+	if err := i.publish(shop, imported); err != nil {
 		return err
 	}
 	c.index(ctx, shop)
@@ -238,10 +238,7 @@ func (i *archiveImport) verifyOptions() []VerifyOption {
 }
 
 // publish puts a verified checkpoint into its place, unless somebody else did so meanwhile.
-func (i *archiveImport) publish(ctx context.Context, shop *workshop, imported *Imported) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (i *archiveImport) publish(shop *workshop, imported *Imported) error {
 	for _, dir := range checkpointDirs(i.store.path, imported.Metadata.Root) {
 		taken, err := i.store.place(shop, dir)
 		if err != nil {
