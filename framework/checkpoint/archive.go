@@ -227,6 +227,9 @@ func planArchive(ctx context.Context, dir string, opts ExportOptions) (*archiveP
 		a.ChunkBytes += size
 		a.Bytes += archiveEntryBytes(size)
 	}
+	if manifest != nil && (manifest.Bytes != a.ChunkBytes || manifest.Root != a.Metadata.Root) {
+		manifest, unusable = nil, fmt.Errorf("%w: the manifest tells of another length of all chunks, or another root", ErrDamaged)
+	}
 	if unusable != nil {
 		logger.Warn("the archive has no manifest: the checkpoint's can't be used", "path", dir, "err", unusable)
 	}

@@ -564,6 +564,38 @@ func TestImportTakesNoMemoryForPromises(t *testing.T) {
 	}
 }
 
+// zeros is a file of zeros without end.
+type zeros struct{ read int }
+
+func (z *zeros) Read(p []byte) (int, error) {
+	clear(p)
+	z.read += len(p)
+	return len(p), nil
+}
+
+// TestImportReadsNothingBeyondLimits checks that what is too long is refused when its header says so.
+func TestImportReadsNothingBeyondLimits(t *testing.T) {
+	source := sourceOf(t, dataSet("uniform", 20), 512, 1)
+	files := filesOf(t, archiveOf(t, source.path))
+	const chunkBytes = 1 << 20
+	for index, limit := range []int64{
+		maxMetadataBytes, manifestHeadBytes + manifestChunkBytes*int64(len(source.Chunks)), chunkBytes,
+	} {
+		before := archiveFrom(t, files[:min(index, 1)]) // the metadata, for what comes behind it
+		before = before[:len(before)-archiveEndBlocks*archiveBlock]
+		var header bytes.Buffer
+		if err := tar.NewWriter(&header).WriteHeader(archiveHeader(files[index].Name, limit+1)); err != nil {
+			t.Fatal(err)
+		}
+		rest := &zeros{}
+		r := io.MultiReader(bytes.NewReader(before), &header, rest)
+		_, err := ImportArchive(t.Context(), r, t.TempDir(), ImportOptions{Limits: Limits{ChunkBytes: chunkBytes}})
+		if !errors.Is(err, ErrMalformedArchive) && !errors.Is(err, ErrLimitExceeded) || rest.read > 0 {
+			t.Errorf("%s: %d bytes read, %v", files[index].Name, rest.read, err)
+		}
+	}
+}
+
 func second[T any](_ T, err error) error { return err }
 
 // TestTruncatedArchive cuts an archive short everywhere.
@@ -615,9 +647,13 @@ type cancelling struct {
 	io.Reader
 	left   int
 	cancel context.CancelFunc
+	after  int // how often it was read afterwards
 }
 
 func (c *cancelling) Read(p []byte) (int, error) {
+	if c.left < 0 {
+		c.after++
+	}
 	n, err := c.Reader.Read(p)
 	if c.left -= n; c.left < 0 {
 		c.cancel()
@@ -631,10 +667,11 @@ func TestInterruptedImport(t *testing.T) {
 	for _, at := range []int{0, 1000, len(archive) / 2, len(archive) - 1} {
 		ctx, cancel := context.WithCancel(t.Context())
 		dir := t.TempDir()
-		_, err := ImportArchive(ctx, &cancelling{bytes.NewReader(archive), at, cancel}, dir, ImportOptions{})
+		r := &cancelling{Reader: bytes.NewReader(archive), left: at, cancel: cancel}
+		_, err := ImportArchive(ctx, r, dir, ImportOptions{})
 		cancel()
-		if !errors.Is(err, context.Canceled) {
-			t.Errorf("at byte %d: %v", at, err)
+		if !errors.Is(err, context.Canceled) || r.after > 0 {
+			t.Errorf("at byte %d: %v, and read %d times more", at, err, r.after)
 		}
 		checkNothing(t, dir)
 	}
@@ -742,18 +779,39 @@ func TestWriteArchiveFile(t *testing.T) {
 	}
 
 	// A manifest that can't be used is no loss.
-	if err := os.WriteFile(filepath.Join(source.path, manifestName), []byte("{"), fileMode); err != nil {
-		t.Fatal(err)
-	}
-	if err := write(ExportOptions{Replace: true}); err != nil {
-		t.Fatal(err)
-	}
-	got, err := os.ReadFile(name)
+	manifest, err := ReadManifest(source.path, source.Metadata)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if files := filesOf(t, got); len(files) != 1+len(source.Chunks) {
-		t.Errorf("%d files", len(files))
+	for what, change := range map[string]func(m *Manifest){
+		"format":        func(m *Manifest) { m.Format++ },
+		"root":          func(m *Manifest) { m.Root.Version++ },
+		"bytes":         func(m *Manifest) { m.Bytes++ },
+		"chunk's bytes": func(m *Manifest) { m.Chunks[1].Bytes++ },
+	} {
+		bad := *manifest
+		bad.Chunks = slices.Clone(bad.Chunks)
+		change(&bad)
+		b, err := encodeManifest(&bad)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(source.path, manifestName), b, fileMode); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(ExportOptions{Replace: true}); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if files := filesOf(t, got); len(files) != 1+len(source.Chunks) {
+			t.Errorf("another %s: %d files", what, len(files))
+		}
+		if _, err := importArchive(got, t.TempDir(), ImportOptions{}); err != nil {
+			t.Errorf("another %s: %v", what, err)
+		}
 	}
 }
 

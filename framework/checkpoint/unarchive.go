@@ -211,7 +211,7 @@ func (i *archiveImport) write(ctx context.Context, imported *Imported) error {
 		return err
 	}
 	imported.Entries = report.Entries
-	if err := i.publish(ctx, shop, imported); err != nil {
+	if err := i.publish(shop, imported); err != nil {
 		return err
 	}
 	c.index(ctx, shop)
@@ -233,10 +233,7 @@ func (i *archiveImport) verifyOptions() []VerifyOption {
 }
 
 // publish puts a verified checkpoint into its place, unless somebody else did so meanwhile.
-func (i *archiveImport) publish(ctx context.Context, shop *workshop, imported *Imported) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
+func (i *archiveImport) publish(shop *workshop, imported *Imported) error {
 	for _, dir := range checkpointDirs(i.store.path, imported.Metadata.Root) {
 		taken, err := i.store.place(shop, dir)
 		if err != nil {
@@ -330,11 +327,8 @@ func (a *archiveReader) next() (*tar.Header, error) {
 		return nil, malformed("an entry of type %q at byte %d: an archive holds only regular files", kind, at)
 	}
 	header, err := tar.NewReader(bytes.NewReader(a.block[:])).Next()
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, malformed("header at byte %d: %w", at, err)
-	case header.Typeflag != tar.TypeReg:
-		return nil, malformed("%q is no regular file", header.Name)
 	}
 	return header, nil
 }
