@@ -153,7 +153,7 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough, mayDelay bool
 			failures = append(failures, err)
 		}
 	}
-	return false, nil
+	return false, ctx.Err() // not all is done
 }
 
 // lookAgain has the loop look at everything soon.

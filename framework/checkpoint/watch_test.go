@@ -533,6 +533,24 @@ func TestFlushGivenUpDuringJitter(t *testing.T) {
 	})
 }
 
+// TestFlushGivenUpBetweenVersions checks that a flush whose context ends when one of two versions is made does not
+// say that all is.
+func TestFlushGivenUpBetweenVersions(t *testing.T) {
+	c := newChain(t)
+	c.grow(t, 1, 2, false)
+	ctx, cancel := context.WithCancel(t.Context())
+	m := c.with(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 1, NumKept: 2}}, WithEvents(func(e Event) {
+		if e.Kind == EventFinished {
+			cancel()
+		}
+	}))
+	if err := m.Flush(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("flush: %v", err)
+	}
+	wait(t, m)
+	c.check(t, 2, 1)
+}
+
 func TestNegativeJitter(t *testing.T) {
 	ndb := openDB(t)
 	if _, err := NewManagedCheckpointer(t.Context(), ndb, newCreator(t, t.TempDir(), ndb), CheckpointerConfig{
