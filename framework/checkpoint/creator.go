@@ -350,6 +350,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 // verify verifies the checkpoint of root that a workshop holds, where the setting says so.
 func (c *fileCreator) verify(ctx context.Context, shop *workshop, root node.Root) error {
 	if c.verification == VerifyNever || c.verification == VerifyUnlessIntegrity && c.ndb.Info().Capabilities.Integrity {
+		c.logger.Debug("checkpoint is not verified, as is set", "root", root)
 		return nil
 	}
 	opts := []VerifyOption{VerifyRoot(root), VerifyLimits(c.limits)}
@@ -359,6 +360,7 @@ func (c *fileCreator) verify(ctx context.Context, shop *workshop, root node.Root
 	if _, err := Verify(ctx, shop.result(), opts...); err != nil {
 		return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)
 	}
+	c.logger.Debug("checkpoint was verified", "root", root)
 	return nil
 }
 

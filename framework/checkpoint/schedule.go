@@ -139,7 +139,7 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough, mayDelay bool
 			return false, c.deleteSurplus(ctx, &p)
 		}
 		if mayDelay && c.jitter > 0 {
-			c.startDelay()
+			c.startDelay(due)
 			return false, nil
 		}
 		version := due[0]
@@ -166,9 +166,11 @@ func (c *ManagedCheckpointer) lookAgain() {
 }
 
 // startDelay begins the time from a decision to when it is acted on, unless it has begun.
-func (c *ManagedCheckpointer) startDelay() {
+func (c *ManagedCheckpointer) startDelay(due []uint64) {
 	if c.delay == nil {
-		c.delay = time.NewTimer(time.Duration(c.random() * float64(c.jitter)))
+		delay := time.Duration(c.random() * float64(c.jitter))
+		c.delay = time.NewTimer(delay)
+		c.logger.Debug("checkpoints are due, and wait", "versions", due, "for", delay)
 	}
 }
 

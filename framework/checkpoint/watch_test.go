@@ -493,7 +493,7 @@ func TestJitterIsPaused(t *testing.T) {
 		m.NotifyNewVersion(10)
 		synctest.Wait()
 		m.Pause(true)
-		wait(t, m)
+		synctest.Wait()
 		if got := pinned(t, c.ndb); len(got) != 0 {
 			t.Errorf("versions %v are pinned", got)
 		}
