@@ -305,7 +305,8 @@ func (c *ManagedCheckpointer) Flush(ctx context.Context) error {
 // the interval is. Each call is served, in the order in which they came, and the version is pinned while it
 // waits. What is made so, the checkpointer does not delete by itself.
 func (c *ManagedCheckpointer) ForceCheckpoint(ctx context.Context, version uint64) error {
-	if pin, err := c.ndb.Pin(ctx, version, c.pinOwner(version)); err == nil { // otherwise making it fails, and says so
+	pin, unpinned := c.ndb.Pin(ctx, version, c.pinOwner(version))
+	if unpinned == nil {
 		defer c.release(ctx, pin)
 	}
 	return c.request(ctx, &c.requests, func(ctx context.Context) error {
@@ -313,7 +314,7 @@ func (c *ManagedCheckpointer) ForceCheckpoint(ctx context.Context, version uint6
 		if err != nil {
 			return err
 		}
-		return c.checkpoint(ctx, version, parameters.ChunkSize)
+		return c.checkpoint(ctx, version, unpinned, parameters.ChunkSize)
 	})
 }
 

@@ -313,6 +313,7 @@ type failingCreator struct {
 	Creator
 	mu      sync.Mutex
 	fail    map[uint64]bool
+	failOne node.Root // fails, too
 	made    []uint64
 	coming  chan uint64 // told before each creation, if not nil
 	reached chan uint64 // told after that; the creation goes on when it is received, if not nil
@@ -330,7 +331,7 @@ func (f *failingCreator) CreateCheckpoint(ctx context.Context, root node.Root, c
 		}
 	}
 	f.mu.Lock()
-	fail := f.fail[root.Version]
+	fail := f.fail[root.Version] || root == f.failOne
 	f.made = append(f.made, root.Version)
 	f.mu.Unlock()
 	if fail {

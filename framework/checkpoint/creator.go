@@ -339,6 +339,9 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if err := files.finish(ctx, m, manifest); err != nil {
 		return nil, err
 	}
+	if files.verifier != nil {
+		c.logger.Debug("checkpoint was verified", "root", root)
+	}
 	if m, err = c.publish(ctx, shop, m, chunkSize); err != nil {
 		return nil, err
 	}
@@ -349,6 +352,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 // verifier returns what verifies a checkpoint of root in dir as it is made; nil where the setting says not to.
 func (c *fileCreator) verifier(dir string, root node.Root) *verifier {
 	if c.verification == VerifyNever || c.verification == VerifyUnlessIntegrity && c.ndb.Info().Capabilities.Integrity {
+		c.logger.Debug("checkpoint is not verified, as is set", "root", root)
 		return nil
 	}
 	v := newVerifier(dir, []VerifyOption{VerifyLimits(c.limits)})

@@ -139,11 +139,11 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough, mayDelay bool
 			return false, c.deleteSurplus(ctx, &p)
 		}
 		if mayDelay && c.jitter > 0 {
-			c.startDelay()
+			c.startDelay(due)
 			return false, nil
 		}
 		version := due[0]
-		err = c.checkpoint(withOrigin(ctx, originCheckpointer), version, p.parameters.ChunkSize)
+		err = c.checkpoint(withOrigin(ctx, originCheckpointer), version, c.pin(ctx, version), p.parameters.ChunkSize)
 		tried[version] = true
 		switch {
 		case err == nil:
@@ -153,7 +153,7 @@ func (c *ManagedCheckpointer) check(ctx context.Context, thorough, mayDelay bool
 			failures = append(failures, err)
 		}
 	}
-	return false, nil
+	return false, ctx.Err() // not all is done
 }
 
 // lookAgain has the loop look at everything soon.
@@ -166,9 +166,11 @@ func (c *ManagedCheckpointer) lookAgain() {
 }
 
 // startDelay begins the time from a decision to when it is acted on, unless it has begun.
-func (c *ManagedCheckpointer) startDelay() {
+func (c *ManagedCheckpointer) startDelay(due []uint64) {
 	if c.delay == nil {
-		c.delay = time.NewTimer(time.Duration(c.random() * float64(c.jitter)))
+		delay := time.Duration(c.random() * float64(c.jitter))
+		c.delay = time.NewTimer(delay)
+		c.logger.Debug("checkpoints are due, and wait", "versions", due, "for", delay)
 	}
 }
 
@@ -277,9 +279,10 @@ func (c *ManagedCheckpointer) existing(ctx context.Context) (map[node.Root]bool,
 }
 
 // checkpoint makes the checkpoints of a version's roots. One that fails keeps none of the others from
-// being made, and takes none away. The version is pinned from before the first to after the last.
-func (c *ManagedCheckpointer) checkpoint(ctx context.Context, version uint64, chunkSize uint64) error {
-	made, err := c.checkpointRoots(ctx, version, chunkSize)
+// being made, and takes none away. Its caller has the version pinned, or unpinned says why not: each root's
+// checkpoint is made under a pin of its own, and the version could go before the first and between two.
+func (c *ManagedCheckpointer) checkpoint(ctx context.Context, version uint64, unpinned error, chunkSize uint64) error {
+	made, err := c.checkpointRoots(ctx, version, unpinned, chunkSize)
 	if ctx.Err() != nil && err != nil {
 		return err // given up, which says nothing of the version
 	}
@@ -291,12 +294,9 @@ func (c *ManagedCheckpointer) checkpoint(ctx context.Context, version uint64, ch
 }
 
 // checkpointRoots makes the checkpoints of a version's roots, and says whether there were any to make.
-func (c *ManagedCheckpointer) checkpointRoots(ctx context.Context, version uint64, chunkSize uint64) (made bool, err error) {
-	// Each root's checkpoint is made under a pin of its own: without this one the version could go in between.
-	pin, err := c.ndb.Pin(ctx, version, c.pinOwner(version))
+func (c *ManagedCheckpointer) checkpointRoots(ctx context.Context, version uint64, unpinned error, chunkSize uint64) (made bool, err error) {
 	var roots []node.Root
-	if err == nil {
-		defer c.release(ctx, pin)
+	if err = unpinned; err == nil {
 		roots, err = c.roots(ctx, version)
 	}
 	if err != nil {

@@ -142,8 +142,8 @@ func TestPauseWhileCheckGoesOn(t *testing.T) {
 func TestWatchCheckpoints(t *testing.T) {
 	c := newChain(t)
 	f := held(c)
-	f.fail = map[uint64]bool{}
 	c.grow(t, 1, 3, true)
+	f.failOne = c.roots[2][1]
 	m := c.with(t, CheckpointerConfig{RootsPerVersion: 2, Parameters: &CreationParameters{Interval: 1, NumKept: 2}})
 	versions, s, err := m.WatchCheckpoints()
 	if err != nil {
@@ -158,9 +158,6 @@ func TestWatchCheckpoints(t *testing.T) {
 	if v, ok := <-closed; ok || other.Err() != nil {
 		t.Errorf("version %d of a subscription that was closed, %v", v, other.Err())
 	}
-	f.mu.Lock()
-	f.fail[2] = true
-	f.mu.Unlock()
 	m.NotifyNewVersion(3)
 	<-f.reached // the first root of 3
 	<-f.coming
@@ -175,7 +172,7 @@ func TestWatchCheckpoints(t *testing.T) {
 		t.Errorf("told of version %d, want 3", v)
 	}
 	<-f.reached
-	<-f.reached // the roots of 2, which fail
+	<-f.reached // the roots of 2, of which one fails
 	wait(t, m)
 	select {
 	case v := <-versions:
@@ -493,7 +490,7 @@ func TestJitterIsPaused(t *testing.T) {
 		m.NotifyNewVersion(10)
 		synctest.Wait()
 		m.Pause(true)
-		wait(t, m)
+		synctest.Wait()
 		if got := pinned(t, c.ndb); len(got) != 0 {
 			t.Errorf("versions %v are pinned", got)
 		}
@@ -531,6 +528,24 @@ func TestFlushGivenUpDuringJitter(t *testing.T) {
 		wait(t, m)
 		c.check(t, 10)
 	})
+}
+
+// TestFlushGivenUpBetweenVersions checks that a flush whose context ends when one of two versions is made does not
+// say that all is.
+func TestFlushGivenUpBetweenVersions(t *testing.T) {
+	c := newChain(t)
+	c.grow(t, 1, 2, false)
+	ctx, cancel := context.WithCancel(t.Context())
+	m := c.with(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 1, NumKept: 2}}, WithEvents(func(e Event) {
+		if e.Kind == EventFinished {
+			cancel()
+		}
+	}))
+	if err := m.Flush(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("flush: %v", err)
+	}
+	wait(t, m)
+	c.check(t, 2, 1)
 }
 
 func TestNegativeJitter(t *testing.T) {
