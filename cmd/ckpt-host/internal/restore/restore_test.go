@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
@@ -89,7 +90,7 @@ func plan(t *testing.T, dir string, root node.Root) *Plan {
 }
 
 func run(ctx context.Context, ndb db.NodeDB, p *Plan) (Outcome, error) {
-	return Run(ctx, ndb, p, new(Progress), hclog.NewNullLogger())
+	return Run(ctx, ndb, p, console.NewMeter("restoring", console.Amount{}), hclog.NewNullLogger())
 }
 
 // count returns the number of entries of a root.
@@ -146,6 +147,60 @@ func TestInterruptedRestoreGoesOn(t *testing.T) {
 	}
 	if outcome, err := run(context.Background(), ndb, p); err != nil || !outcome.AlreadyThere {
 		t.Errorf("again: %+v, %v", outcome, err)
+	}
+}
+
+// TestProgress checks that what an earlier run restored is told as that, and what this one restores as work: so
+// many bytes and chunks, and entries where there is a manifest.
+func TestProgress(t *testing.T) {
+	for name, hasManifest := range map[string]bool{"with a manifest": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			dir, roots := shelfOf(t, 1, 512)
+			p := plan(t, dir, roots[0])
+			manifest, err := p.Sources[0].manifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !hasManifest {
+				if err := os.Remove(filepath.Join(p.Sources[0].Path, "manifest.json")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ndb := open(t)
+			r, err := checkpoint.NewRestorer(ndb)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.StartRestore(t.Context(), p.Sources[0].Metadata); err != nil {
+				t.Fatal(err)
+			}
+			var earlier, since, all console.Amount
+			for i, c := range manifest.Chunks {
+				amount := console.Amount{Bytes: c.Bytes, Chunks: 1}
+				if hasManifest {
+					amount.Entries = int64(c.Entries)
+				}
+				all = all.Plus(amount)
+				if i != 2 && i != 5 {
+					since = since.Plus(amount)
+					continue
+				}
+				earlier = earlier.Plus(amount)
+				if _, err := restoreChunk(t.Context(), r, &p.Sources[0], uint64(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if total, err := p.Amount(); err != nil || total != all {
+				t.Errorf("%+v to do, want %+v, %v", total, all, err)
+			}
+			meter := console.NewMeter("restoring", all)
+			if _, err := Run(t.Context(), ndb, p, meter, hclog.NewNullLogger()); err != nil {
+				t.Fatal(err)
+			}
+			if a, b := meter.Done(); a != earlier || b != since {
+				t.Errorf("told %+v and %+v, want %+v and %+v", a, b, earlier, since)
+			}
+		})
 	}
 }
 
@@ -248,7 +303,7 @@ func TestSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(resumed) {
-		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+		if _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -400,7 +455,7 @@ func TestFind(t *testing.T) {
 	}
 	want := Contents{}
 	for _, i := range []uint64{1, 4} {
-		if _, _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
+		if _, err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
 			t.Fatal(err)
 		}
 		want.Bytes += manifest.Chunks[i].Bytes

@@ -13,6 +13,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -23,12 +24,6 @@ const abortTimeout = time.Minute
 
 // ErrNotOlder is returned for a database that has the version, or a later one, already.
 var ErrNotOlder = errors.New("the database is not older than the checkpoint")
-
-// Progress is how far a restore has come. Its numbers are for other goroutines to read.
-type Progress struct {
-	Chunks atomic.Int64
-	Bytes  atomic.Int64
-}
 
 // Outcome is what a restore did.
 type Outcome struct {
@@ -43,7 +38,7 @@ type Outcome struct {
 // Where the checkpoint turns out to be bad, what was written is removed. Where something else ends the
 // restore (the context, the disk, the database's process), it is kept, and a later run goes on with it. What
 // an unfinished restore of something else has left is in the way: ErrUnfinished.
-func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (Outcome, error) {
+func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *console.Meter, logger hclog.Logger) (Outcome, error) {
 	var outcome Outcome
 	roots := plan.Roots()
 	there, err := alreadyThere(ctx, ndb, plan.Version, roots)
@@ -70,9 +65,7 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 
 // restoreAll restores all roots into one multipart insert, and returns how many chunks were there
 // already.
-func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (resumed int, err error) {
-	progress.Chunks.Store(0)
-	progress.Bytes.Store(0)
+func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *console.Meter, logger hclog.Logger) (resumed int, err error) {
 	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger), checkpoint.WithLimits(plan.Limits))
 	if err != nil {
 		return 0, err
@@ -141,13 +134,17 @@ func sameTrees(a, b []node.Root) bool {
 }
 
 // restoreRoot restores one root, chunks side by side, and returns how many of them were there already.
-func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, progress *Progress) (resumed int, err error) {
+func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, progress *console.Meter) (resumed int, err error) {
 	if err := restorer.StartRestore(ctx, s.Metadata); err != nil {
 		return 0, err
 	}
 	pending := pendingChunks(restorer, s.Metadata)
 	resumed = len(s.Metadata.Chunks) - len(pending)
-	progress.Chunks.Add(int64(resumed))
+	amounts, err := s.amounts()
+	if err != nil {
+		return resumed, err
+	}
+	progress.Earlier(amounts.without(pending))
 	if restorer.GetCurrentCheckpoint() == nil {
 		return resumed, nil // an earlier run had all chunks, and the start was all that was left
 	}
@@ -160,12 +157,11 @@ func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, p
 			break
 		}
 		group.Go(func() error {
-			done, bytes, err := restoreChunk(groupCtx, restorer, s, index)
+			done, err := restoreChunk(groupCtx, restorer, s, index)
 			if err != nil {
 				return err
 			}
-			progress.Chunks.Add(1)
-			progress.Bytes.Add(bytes)
+			progress.Add(amounts.of(index))
 			if done {
 				complete.Store(true)
 			}
@@ -196,18 +192,13 @@ func pendingChunks(restorer checkpoint.Restorer, m *checkpoint.Metadata) []uint6
 	return all
 }
 
-func restoreChunk(ctx context.Context, restorer checkpoint.Restorer, s *Source, index uint64) (done bool, bytes int64, err error) {
+func restoreChunk(ctx context.Context, restorer checkpoint.Restorer, s *Source, index uint64) (done bool, err error) {
 	f, err := os.Open(s.chunk(index))
 	if err != nil {
-		return false, 0, err
+		return false, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return false, 0, err
-	}
-	done, err = restorer.RestoreChunk(ctx, index, f)
-	return done, info.Size(), err
+	return restorer.RestoreChunk(ctx, index, f)
 }
 
 // failed is the end of a restore that did not work: where another run can't go on with what is there,
