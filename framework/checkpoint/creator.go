@@ -83,6 +83,12 @@ func WithProgress(progress func(root node.Root, chunks uint64, bytes int64, entr
 	return func(c *fileCreator) { c.progress = progress }
 }
 
+// WithVerifyProgress sets what is told of the verification of what was made, as by VerifyProgress. It is told
+// once, of nothing, when that begins.
+func WithVerifyProgress(progress func(done VerifyCount)) CreatorOption {
+	return func(c *fileCreator) { c.verifyProgress = progress }
+}
+
 type fileCreator struct {
 	directory
 	ndb      db.NodeDB
@@ -92,6 +98,8 @@ type fileCreator struct {
 
 	verification Verification
 	progress     func(root node.Root, chunks uint64, bytes int64, entries uint64)
+
+	verifyProgress func(done VerifyCount)
 
 	mu     sync.Mutex
 	making map[node.Root]chan struct{} // closed when the making has ended
@@ -357,6 +365,10 @@ func (c *fileCreator) verify(ctx context.Context, shop *workshop, root node.Root
 	opts := []VerifyOption{VerifyRoot(root), VerifyLimits(c.limits)}
 	if c.workers > 0 {
 		opts = append(opts, VerifyWorkers(c.workers))
+	}
+	if c.verifyProgress != nil {
+		c.verifyProgress(VerifyCount{})
+		opts = append(opts, VerifyProgress(c.verifyProgress))
 	}
 	if _, err := Verify(ctx, shop.result(), opts...); err != nil {
 		return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)

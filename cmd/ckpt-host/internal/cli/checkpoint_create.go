@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -165,10 +165,8 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 		return checkpointResult{}, err
 	}
 
-	var status atomic.Pointer[string]
-	told := fmt.Sprintf("making the checkpoint of %s root of version %d", root.Type, root.Version)
-	status.Store(&told)
-	progress := e.StartProgress(func() string { return *status.Load() })
+	meter := newCreateMeter(root)
+	progress := e.StartMeter(meter.Meter)
 	defer progress.Stop()
 	verification := checkpoint.VerifyAlways
 	if c := ns.Checkpoints; c != nil {
@@ -179,10 +177,7 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 		checkpoint.WithThreads(chosen.threads),
 		checkpoint.WithCreatorLimits(ns.CheckpointLimits()),
 		checkpoint.WithCreatorLogger(e.logger()),
-		checkpoint.WithProgress(func(_ node.Root, chunks uint64, bytes int64, entries uint64) {
-			now := fmt.Sprintf("%s: %s, %s, %s", told, console.Counted(chunks, "chunk"), size.Format(bytes), console.Counted(entries, "entry"))
-			status.Store(&now)
-		}))
+		checkpoint.WithProgress(meter.made), checkpoint.WithVerifyProgress(meter.verified))
 	if err != nil {
 		return checkpointResult{}, err
 	}
@@ -201,6 +196,39 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 		result.Seconds = &seconds
 	}
 	return result, nil
+}
+
+// createMeter tells how far the making of a checkpoint has come: at first nobody knows how much there is, then
+// what was made is verified.
+type createMeter struct {
+	*console.Meter
+	root node.Root
+
+	mu        sync.Mutex
+	whole     console.Amount
+	verifying bool
+}
+
+func newCreateMeter(root node.Root) *createMeter {
+	what := fmt.Sprintf("making the %s checkpoint of version %d", root.Type, root.Version)
+	return &createMeter{Meter: console.NewMeter(what, console.Amount{}), root: root}
+}
+
+func (m *createMeter) made(_ node.Root, chunks uint64, bytes int64, entries uint64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.whole = console.Amount{Bytes: bytes, Entries: int64(entries), Chunks: int64(chunks)}
+	m.Set(m.whole)
+}
+
+func (m *createMeter) verified(done checkpoint.VerifyCount) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.verifying {
+		m.verifying = true
+		m.Begin(fmt.Sprintf("verifying the %s checkpoint of version %d", m.root.Type, m.root.Version), m.whole)
+	}
+	m.Set(amountOf(done))
 }
 
 func createFailed(err error) error {
