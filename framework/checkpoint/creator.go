@@ -77,8 +77,8 @@ func WithCreatorLogger(logger hclog.Logger) CreatorOption {
 // WithSoftware sets what manifests say made their checkpoints; the default is ckpt and its version.
 func WithSoftware(name string) CreatorOption { return func(c *fileCreator) { c.software = name } }
 
-// WithProgress sets what is told, from several goroutines, of each chunk that was made: how many there
-// are so far, and their bytes and entries.
+// WithProgress sets what is told, from several goroutines, of each chunk that was made, and verified
+// where it is: how many there are so far, and their bytes and entries.
 func WithProgress(progress func(root node.Root, chunks uint64, bytes int64, entries uint64)) CreatorOption {
 	return func(c *fileCreator) { c.progress = progress }
 }

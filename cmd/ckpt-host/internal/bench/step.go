@@ -12,6 +12,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
@@ -256,7 +257,7 @@ func (s *stepSpec) restore(ctx context.Context, ndb db.NodeDB, step *Step) error
 	if err != nil {
 		return err
 	}
-	if _, err := restore.Run(ctx, ndb, plan, &restore.Progress{}, hclog.NewNullLogger()); err != nil {
+	if _, err := restore.Run(ctx, ndb, plan, console.NewMeter("restoring", console.Amount{}), hclog.NewNullLogger()); err != nil {
 		return err
 	}
 	return s.describe(ctx, step)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -165,10 +164,9 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 		return checkpointResult{}, err
 	}
 
-	var status atomic.Pointer[string]
-	told := fmt.Sprintf("making the checkpoint of %s root of version %d", root.Type, root.Version)
-	status.Store(&told)
-	progress := e.StartProgress(func() string { return *status.Load() })
+	// Nobody knows how much there is, as there is no manifest yet.
+	meter := console.NewMeter(fmt.Sprintf("making the %s checkpoint of version %d", root.Type, root.Version), console.Amount{})
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
 	verification := checkpoint.VerifyAlways
 	if c := ns.Checkpoints; c != nil {
@@ -180,8 +178,7 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 		checkpoint.WithCreatorLimits(ns.CheckpointLimits()),
 		checkpoint.WithCreatorLogger(e.logger()),
 		checkpoint.WithProgress(func(_ node.Root, chunks uint64, bytes int64, entries uint64) {
-			now := fmt.Sprintf("%s: %s, %s, %s", told, console.Counted(chunks, "chunk"), size.Format(bytes), console.Counted(entries, "entry"))
-			status.Store(&now)
+			meter.Set(console.Amount{Bytes: bytes, Entries: int64(entries), Chunks: int64(chunks)})
 		}))
 	if err != nil {
 		return checkpointResult{}, err

@@ -98,11 +98,10 @@ func (e *env) export(ctx context.Context, s *store, found checkpoint.Stored, fil
 	if err != nil {
 		return nil, err
 	}
-	meter := console.NewMeter(size.Format)
-	opts.Progress = meter.Set
-	progress := e.StartMeter(meter, func() string {
-		return fmt.Sprintf("exporting the %s checkpoint of version %d", described.Root.Type, described.Root.Version)
-	})
+	what := fmt.Sprintf("exporting the %s checkpoint of version %d", described.Root.Type, described.Root.Version)
+	meter := console.NewMeter(what, console.Amount{})
+	opts.Progress = meter.SetBytes
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
 	var exported *checkpoint.Exported
 	if file == stream {

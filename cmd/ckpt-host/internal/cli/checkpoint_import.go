@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,14 +48,14 @@ says whether the checkpoint is good, not whether its root is the one that you tr
 				return err
 			}
 			ctx := cmd.Context()
-			input, name, err := openInput(ctx, e, args[0])
+			in, err := openInput(ctx, e, args[0])
 			if err != nil {
 				return err
 			}
-			defer input.Close()
-			result, err := e.importArchive(ctx, ns, input, name, dryRun)
+			defer in.Close()
+			result, err := e.importArchive(ctx, ns, in, dryRun)
 			if err != nil {
-				return archiveFailed(ns, name, err)
+				return archiveFailed(ns, in.name, err)
 			}
 			if asJSON {
 				return e.JSON(result)
@@ -73,38 +70,18 @@ says whether the checkpoint is good, not whether its root is the one that you tr
 }
 
 // importArchive reads an archive into a namespace's directory of checkpoints.
-func (e *env) importArchive(ctx context.Context, ns *config.Namespace, input io.Reader, name string, dryRun bool) (*importedResult, error) {
+func (e *env) importArchive(ctx context.Context, ns *config.Namespace, in *input, dryRun bool) (*importedResult, error) {
 	began := time.Now()
-	var length int64 // where the archive's own manifest doesn't tell
-	if file, ok := input.(*os.File); ok {
-		if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
-			length = info.Size()
-		}
-	}
-	meter := console.NewMeter(size.Format)
-	var verifying atomic.Bool
-	progress := e.StartMeter(meter, func() string {
-		if verifying.Load() {
-			return "verifying what " + name + " holds"
-		}
-		return "reading " + name
-	})
+	meter := newArchiveMeter(in)
+	progress := e.StartMeter(meter.Meter)
 	defer progress.Stop()
-	imported, err := checkpoint.ImportArchive(ctx, input, ns.CheckpointsDir(), checkpoint.ImportOptions{
+	imported, err := checkpoint.ImportArchive(ctx, in, ns.CheckpointsDir(), checkpoint.ImportOptions{
 		Namespace: &ns.ID,
 		Limits:    ns.CheckpointLimits(),
 		DryRun:    dryRun,
 		Logger:    e.logger(),
-		Progress: func(done, total int64) {
-			if total == 0 {
-				total = length
-			}
-			meter.Set(done, total)
-		},
-		Verifying: func(_, _ int, bytes, total int64) {
-			verifying.Store(true)
-			meter.Set(bytes, total)
-		},
+		Progress:  meter.read,
+		Verifying: meter.verified,
 	})
 	progress.Stop()
 	if err != nil {
@@ -129,6 +106,34 @@ func (e *env) importArchive(ctx context.Context, ns *config.Namespace, input io.
 		c.Entries = &imported.Entries
 	}
 	return result, nil
+}
+
+// archiveMeter tells how much of an archive was read, and then how much of the checkpoint in it is verified.
+type archiveMeter struct {
+	*console.Meter
+	in *input
+
+	verifying bool
+}
+
+func newArchiveMeter(in *input) *archiveMeter {
+	return &archiveMeter{Meter: console.NewMeter("reading "+in.name, console.Amount{Bytes: in.bytes}), in: in}
+}
+
+func (m *archiveMeter) read(done, total int64) {
+	if total == 0 { // the archive's own manifest doesn't tell
+		total = m.in.bytes
+	}
+	m.SetBytes(done, total)
+}
+
+// verified is called by several goroutines, but one at a time.
+func (m *archiveMeter) verified(done, chunks int, bytes, total int64) {
+	if !m.verifying {
+		m.verifying = true
+		m.Begin("verifying what "+m.in.name+" holds", console.Amount{Bytes: total, Chunks: int64(chunks)})
+	}
+	m.Set(console.Amount{Bytes: bytes, Chunks: int64(done)})
 }
 
 func (e *env) printImported(r *importedResult) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -262,18 +261,13 @@ func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored, level checkpoi
 		return item, c.Err
 	}
 	item.Root = &c.Metadata.Root
-	var done, bytes atomic.Int64
-	progress := e.StartProgress(func() string {
-		return fmt.Sprintf("verifying %s: %s of %s chunks, %s", path,
-			console.Count(done.Load()), console.Count(len(c.Metadata.Chunks)), size.Format(bytes.Load()))
-	})
+	what := fmt.Sprintf("verifying the %s checkpoint of version %d", c.Metadata.Root.Type, c.Metadata.Root.Version)
+	meter := console.NewMeter(what, verifyAmount(path, c.Metadata, level))
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
 	report, err := checkpoint.Verify(ctx, path, checkpoint.VerifyRoot(c.Metadata.Root),
 		checkpoint.VerifyLevel(level), checkpoint.VerifyLimits(limits),
-		checkpoint.VerifyProgress(func(now checkpoint.VerifyCount) {
-			done.Store(int64(now.Chunks))
-			bytes.Store(now.Bytes)
-		}))
+		checkpoint.VerifyProgress(func(done checkpoint.VerifyCount) { meter.Set(amountOf(done)) }))
 	if err != nil {
 		return item, err
 	}
@@ -284,4 +278,24 @@ func (e *env) verifyOne(ctx context.Context, c checkpoint.Stored, level checkpoi
 		item.Entries = &report.Entries
 	}
 	return item, nil
+}
+
+// verifyAmount is the work that verifying a checkpoint is, as far as its manifest tells. Without one it is known
+// how many chunks there are.
+func verifyAmount(dir string, m *checkpoint.Metadata, level checkpoint.Level) console.Amount {
+	amount := console.Amount{Chunks: int64(len(m.Chunks))}
+	manifest, err := checkpoint.ReadManifest(dir, m)
+	if err != nil {
+		return amount
+	}
+	amount.Bytes = manifest.Bytes
+	if level == checkpoint.LevelFull {
+		amount.Entries = int64(manifest.Entries)
+	}
+	return amount
+}
+
+// amountOf is how far a verification has come.
+func amountOf(done checkpoint.VerifyCount) console.Amount {
+	return console.Amount{Bytes: done.Bytes, Entries: int64(done.Entries), Chunks: int64(done.Chunks)}
 }

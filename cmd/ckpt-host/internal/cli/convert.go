@@ -216,31 +216,25 @@ func (c *conversion) transfer(ctx context.Context, source, target db.NodeDB, res
 
 // plan reads the source for the first time.
 func (c *conversion) plan(ctx context.Context, source, target db.NodeDB, roots []node.Root) (*restore.Plan, error) {
-	var done restore.Progress
-	meter := console.NewMeter(size.Format)
-	progress := c.StartMeter(meter, func() string {
-		meter.Set(done.Bytes.Load(), 0)
-		return fmt.Sprintf("reading version %d of %s the first time: %s", roots[0].Version, c.from.Name,
-			console.Counted(done.Chunks.Load(), "chunk"))
-	})
+	meter := console.NewMeter(fmt.Sprintf("reading version %d of %s the first time", roots[0].Version, c.from.Name), console.Amount{})
+	progress := c.StartMeter(meter)
 	defer progress.Stop()
 	return restore.NewConversion(ctx, source, roots, checkpoint.CutOptions{
 		ChunkSize: c.layout.chunkSize, Threads: c.layout.threads,
 		Limits: c.to.CheckpointLimits(),
-	}, &done)
+	}, meter)
 }
 
 // restore reads the source for the second time, into the target.
 func (c *conversion) restore(ctx context.Context, target db.NodeDB, plan *restore.Plan) (restore.Outcome, error) {
-	var done restore.Progress
-	meter := console.NewMeter(size.Format)
-	progress := c.StartMeter(meter, func() string {
-		meter.Set(done.Bytes.Load(), plan.Bytes())
-		return fmt.Sprintf("writing version %d to %s: %s of %s chunks", plan.Version, c.to.Name,
-			console.Count(done.Chunks.Load()), console.Count(plan.Chunks()))
-	})
+	amount, err := plan.Amount()
+	if err != nil {
+		return restore.Outcome{}, err
+	}
+	meter := console.NewMeter(fmt.Sprintf("writing version %d to %s", plan.Version, c.to.Name), amount)
+	progress := c.StartMeter(meter)
 	defer progress.Stop()
-	return restore.Run(ctx, target, plan, &done, c.logger())
+	return restore.Run(ctx, target, plan, meter, c.logger())
 }
 
 func (c *conversion) failed(version uint64, err error) error {

@@ -41,10 +41,10 @@ func handWorked(ns *config.Namespace) *config.Namespace {
 
 // collect frees the space of the versions that were pruned, those of earlier commands included.
 func (e *env) collect(ctx context.Context, ndb db.NodeDB) error {
-	status := newShare("freeing the space of pruned versions")
-	progress := e.StartProgress(status.String)
+	meter := console.NewMeter("freeing the space of pruned versions", console.Amount{})
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
-	if err := ndb.CollectGarbage(ctx, status.set); err != nil {
+	if err := ndb.CollectGarbage(ctx, meter.SetSteps); err != nil {
 		if ctx.Err() != nil {
 			return exit.Errorf(exit.Interrupted, "freeing the space of pruned versions: %w", err).
 				WithHint("it goes on with the next 'ckpt-host db prune', or when the database is next written to")

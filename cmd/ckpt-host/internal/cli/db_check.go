@@ -126,10 +126,10 @@ func (e *env) check(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, r 
 			return err
 		}
 	}
-	status := newShare("checking")
-	progress := e.StartProgress(status.String)
+	meter := console.NewMeter("checking", console.Amount{})
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
-	report, err := ndb.Check(ctx, db.CheckOptions{Version: r.Version, Progress: status.set})
+	report, err := ndb.Check(ctx, db.CheckOptions{Version: r.Version, Progress: meter.SetSteps})
 	if err != nil {
 		return fmt.Errorf("checking: %w", err)
 	}

@@ -75,10 +75,10 @@ func (e *env) compact(ctx context.Context, ns *config.Namespace, ndb db.NodeDB) 
 }
 
 func (e *env) runCompact(ctx context.Context, ndb db.NodeDB) error {
-	status := newShare("compacting")
-	progress := e.StartProgress(status.String)
+	meter := console.NewMeter("compacting", console.Amount{})
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
-	if err := ndb.Compact(ctx, status.set); err != nil {
+	if err := ndb.Compact(ctx, meter.SetSteps); err != nil {
 		if ctx.Err() != nil {
 			return exit.Errorf(exit.Interrupted, "compacting: %w", err).WithHint("the database holds what it held before")
 		}

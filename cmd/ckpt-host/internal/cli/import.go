@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -65,14 +66,13 @@ Where the namespace has a checkpoints block, checkpoints are made meanwhile.`,
 			if err != nil {
 				return err
 			}
-			input, name, err := openInput(cmd.Context(), e, args[0])
+			in, err := openInput(cmd.Context(), e, args[0])
 			if err != nil {
 				return err
 			}
-			defer input.Close()
+			defer in.Close()
 			return e.withDatabase(cmd.Context(), ns, &flags, host.Write, func(ndb db.NodeDB) error {
-				reader := ndjson.NewReader(input, form, ndb.Info().MaxKeyBytes, ndb.Info().MaxValueBytes)
-				return e.runImport(cmd.Context(), ns, ndb, reader, name, asJSON)
+				return e.runImport(cmd.Context(), ns, ndb, in, form, asJSON)
 			})
 		},
 	}
@@ -108,20 +108,42 @@ func (s stdin) Close() error {
 	return nil
 }
 
-// openInput opens the file that is to be imported, and returns what it is called in messages.
-func openInput(ctx context.Context, e *env, path string) (io.ReadCloser, string, error) {
+// input is what is imported.
+type input struct {
+	io.ReadCloser
+	// name is what it is called in messages.
+	name string
+	// bytes is how long it is; 0 where that is not known.
+	bytes int64
+	// taken is how much of it was read.
+	taken atomic.Int64
+}
+
+// Read counts what it reads.
+func (i *input) Read(p []byte) (int, error) {
+	n, err := i.ReadCloser.Read(p)
+	i.taken.Add(int64(n))
+	return n, err
+}
+
+// openInput opens the file that is to be imported.
+func openInput(ctx context.Context, e *env, path string) (*input, error) {
 	if path == "-" {
 		ctx, cancel := context.WithCancel(ctx)
-		return stdin{console.Interruptible(ctx, e.In()), cancel}, "stdin", nil
+		return &input{ReadCloser: stdin{console.Interruptible(ctx, e.In()), cancel}, name: "stdin"}, nil
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, "", fmt.Errorf("the input can't be read: %w", err)
+		return nil, fmt.Errorf("the input can't be read: %w", err)
 	}
-	return f, path, nil
+	in := &input{ReadCloser: f, name: path}
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		in.bytes = info.Size()
+	}
+	return in, nil
 }
 
-func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, reader *ndjson.Reader, name string, asJSON bool) error {
+func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, in *input, form ndjson.Encoding, asJSON bool) error {
 	began := time.Now()
 	maker, err := startCheckpointer(ctx, e, ns, ndb)
 	if err != nil {
@@ -132,16 +154,17 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 		return errors.Join(err, maker.stop())
 	}
 	defer im.Close()
-	progress := e.StartProgress(func() string { return importProgress(im.Status(), time.Since(began)) })
+	progress := e.StartMeter(importMeter(in, im))
 	defer progress.Stop()
 
-	importErr := im.Run(ctx, reader)
+	importErr := im.Run(ctx, ndjson.NewReader(in, form, ndb.Info().MaxKeyBytes, ndb.Info().MaxValueBytes))
 	var made []checkpointResult
 	var makerErr error
 	if ctx.Err() != nil {
 		makerErr = maker.stop()
 	} else {
-		made, makerErr = maker.finish(ctx)
+		progress.Stop()
+		made, makerErr = e.finishCheckpoints(ctx, maker)
 	}
 	progress.Stop()
 	done := im.Status()
@@ -149,7 +172,7 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 		if makerErr != nil {
 			e.Note("%s", makerErr)
 		}
-		return importFailed(importErr, name, done)
+		return importFailed(importErr, in.name, done)
 	}
 	if makerErr != nil {
 		return makerErr
@@ -161,10 +184,27 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 	return e.printImport(result)
 }
 
-func importProgress(r importer.Result, since time.Duration) string {
-	rate := float64(r.Operations) / max(since.Seconds(), 0.001)
-	return fmt.Sprintf("importing: %s, %s, %s a second",
-		console.Counted(r.Versions, "version"), console.Counted(r.Operations, "operation"), console.Count(int64(rate)))
+// finishCheckpoints waits for the checkpoints that are due, and tells that it does.
+func (e *env) finishCheckpoints(ctx context.Context, maker *maker) ([]checkpointResult, error) {
+	began := time.Now()
+	progress := e.StartProgress(func() string {
+		return "making the checkpoints that are due: " + console.Duration(time.Since(began))
+	})
+	defer progress.Stop()
+	return maker.finish(ctx)
+}
+
+// importMeter tells how much of the input was read, and what came of it: operations count when their version is
+// finalized.
+func importMeter(in *input, im *importer.Importer) *console.Meter {
+	meter := console.NewMeter("importing", console.Amount{Bytes: in.bytes})
+	meter.Noun = "operation"
+	meter.Detail = func() string {
+		done := im.Status()
+		meter.Set(console.Amount{Bytes: in.taken.Load(), Entries: int64(done.Operations)})
+		return console.Counted(done.Versions, "version")
+	}
+	return meter
 }
 
 // importFailed says what ended the import, where in the input, and what is kept.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -147,14 +146,14 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 			return restoreFailed(ns, plan, err)
 		}
 	}
-	var done restore.Progress
-	progress := e.StartProgress(func() string {
-		return fmt.Sprintf("restoring version %d: %s of %s chunks, %s of %s", plan.Version,
-			console.Count(done.Chunks.Load()), console.Count(plan.Chunks()),
-			size.Format(done.Bytes.Load()), size.Format(plan.Bytes()))
-	})
+	amount, err := plan.Amount()
+	if err != nil {
+		return restoreFailed(ns, plan, err)
+	}
+	meter := console.NewMeter(fmt.Sprintf("restoring version %d", plan.Version), amount)
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
-	outcome, err := restore.Run(ctx, ndb, plan, &done, e.logger())
+	outcome, err := restore.Run(ctx, ndb, plan, meter, e.logger())
 	progress.Stop()
 	if err != nil {
 		return restoreFailed(ns, plan, err)
@@ -187,18 +186,10 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 
 // auditRestore reads back what was restored, and returns the number of its entries where that is known.
 func (e *env) auditRestore(ctx context.Context, ndb db.NodeDB, plan *restore.Plan) (*uint64, error) {
-	var read, all atomic.Int64
-	progress := e.StartProgress(func() string {
-		if all := all.Load(); all > 0 {
-			return fmt.Sprintf("reading version %d back: %d%%", plan.Version, 100*read.Load()/all)
-		}
-		return fmt.Sprintf("reading version %d back", plan.Version)
-	})
+	meter := console.NewMeter(fmt.Sprintf("reading version %d back", plan.Version), console.Amount{})
+	progress := e.StartMeter(meter)
 	defer progress.Stop()
-	entries, audited, err := restore.Audit(ctx, ndb, plan, func(done, total int64) {
-		read.Store(done)
-		all.Store(total)
-	})
+	entries, audited, err := restore.Audit(ctx, ndb, plan, meter.SetSteps)
 	if err != nil || !audited {
 		return nil, err
 	}

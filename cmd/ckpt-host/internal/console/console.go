@@ -9,6 +9,7 @@ import (
 	"os"
 	"sync"
 	"text/tabwriter"
+	"time"
 
 	"golang.org/x/term"
 )
@@ -19,6 +20,9 @@ type Console struct {
 	out, err io.Writer
 
 	inTerminal, outTerminal, errTerminal bool
+
+	// ticks tells when progress is to be told; tests have a clock of their own.
+	ticks func(interval time.Duration) (ticks <-chan time.Time, end func())
 
 	// mu orders what is written to stderr: messages, logs, and the line of progress, which is wiped before
 	// anything else is written and drawn again with its next step.
@@ -33,6 +37,7 @@ func New(in io.Reader, out, err io.Writer) *Console {
 		inTerminal:  isTerminal(in),
 		outTerminal: isTerminal(out),
 		errTerminal: isTerminal(err),
+		ticks:       newTicks,
 	}
 }
 

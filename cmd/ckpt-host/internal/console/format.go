@@ -40,6 +40,28 @@ func Duration(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
+// Rate writes a number of bytes a second for people.
+func Rate(bytes float64) string {
+	switch {
+	case bytes >= 1e6:
+		return fmt.Sprintf("%.1f MB/s", bytes/1e6)
+	default:
+		return fmt.Sprintf("%.1f kB/s", bytes/1e3)
+	}
+}
+
+// roughly writes a time for people, to the second, and where it is long to the minute.
+func roughly(d time.Duration) string {
+	switch {
+	case d < time.Minute-time.Second/2:
+		return fmt.Sprintf("%d s", max(1, int(d.Seconds()+0.5)))
+	case d < time.Hour:
+		return d.Round(time.Second).String()
+	default:
+		return strings.TrimSuffix(d.Round(time.Minute).String(), "0s")
+	}
+}
+
 // Wrap breaks a text into lines of at most width characters, each beginning with indent. A word that is
 // longer stands alone.
 func Wrap(text, indent string, width int) string {

@@ -34,6 +34,16 @@ func (c *Console) StartProgress(status func() string) *Progress {
 	return c.startProgress(interval, status)
 }
 
+// StartMeter begins to tell what a meter says: on a terminal with a bar. The caller calls Stop when the work ends.
+func (c *Console) StartMeter(m *Meter) *Progress {
+	return c.StartProgress(func() string {
+		if c.errTerminal {
+			return m.line(c.width())
+		}
+		return m.line(0)
+	})
+}
+
 // NoProgress is StartProgress where nothing is to be told.
 func (c *Console) NoProgress(func() string) *Progress {
 	p := &Progress{console: c, stop: make(chan struct{}), stopped: make(chan struct{})}
@@ -45,18 +55,24 @@ func (c *Console) startProgress(interval time.Duration, status func() string) *P
 	p := &Progress{console: c, stop: make(chan struct{}), stopped: make(chan struct{})}
 	go func() {
 		defer close(p.stopped)
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
+		ticks, end := c.ticks(interval)
+		defer end()
 		for {
 			select {
 			case <-p.stop:
 				return
-			case <-ticker.C:
+			case <-ticks:
 				c.draw(status())
 			}
 		}
 	}()
 	return p
+}
+
+// newTicks is time's ticker.
+func newTicks(interval time.Duration) (ticks <-chan time.Time, end func()) {
+	ticker := time.NewTicker(interval)
+	return ticker.C, ticker.Stop
 }
 
 // Stop ends the telling, waits for it to end, and takes the line of progress off the terminal. Calling

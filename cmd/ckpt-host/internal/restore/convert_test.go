@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -45,7 +46,7 @@ func sourceDB(t *testing.T) (db.NodeDB, []node.Root) {
 
 func conversion(t *testing.T, from db.NodeDB, roots []node.Root) *Plan {
 	t.Helper()
-	p, err := NewConversion(context.Background(), from, roots, checkpoint.CutOptions{ChunkSize: 512}, new(Progress))
+	p, err := NewConversion(context.Background(), from, roots, checkpoint.CutOptions{ChunkSize: 512}, console.NewMeter("reading", console.Amount{}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,13 +55,17 @@ func conversion(t *testing.T, from db.NodeDB, roots []node.Root) *Plan {
 
 func TestConversion(t *testing.T) {
 	from, roots := sourceDB(t)
-	var told Progress
-	p, err := NewConversion(t.Context(), from, roots, checkpoint.CutOptions{ChunkSize: 512}, &told)
+	told := console.NewMeter("reading", console.Amount{})
+	p, err := NewConversion(t.Context(), from, roots, checkpoint.CutOptions{ChunkSize: 512}, told)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if int(told.Chunks.Load()) != p.Chunks() || told.Bytes.Load() != p.Bytes() || p.Chunks() < 20 {
-		t.Errorf("told of %d chunks and %d bytes, of %d and %d", told.Chunks.Load(), told.Bytes.Load(), p.Chunks(), p.Bytes())
+	all := console.Amount{Bytes: p.Bytes(), Entries: 350, Chunks: int64(p.Chunks())}
+	if _, got := told.Done(); got != all || p.Chunks() < 20 {
+		t.Errorf("told of %+v, want %+v", got, all)
+	}
+	if total, err := p.Amount(); total != all || err != nil {
+		t.Errorf("%+v to do, want %+v, %v", total, all, err)
 	}
 	into := open(t)
 	outcome, err := run(t.Context(), into, p)

@@ -29,6 +29,8 @@ type Source struct {
 	Metadata *checkpoint.Metadata
 	// Bytes is the length of all chunks together.
 	Bytes int64
+	// sizes are the lengths of the chunks.
+	sizes []int64
 
 	tree *tree // what is cut; nil where there is a Path
 }
@@ -133,6 +135,7 @@ func (s *Source) measure(ctx context.Context) error {
 			return fmt.Errorf("%w: %s is no regular file", checkpoint.ErrDamaged, s.chunk(uint64(i)))
 		}
 		s.Bytes += info.Size()
+		s.sizes = append(s.sizes, info.Size())
 	}
 	return nil
 }

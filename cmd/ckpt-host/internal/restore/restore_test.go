@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
@@ -91,7 +91,15 @@ func plan(t *testing.T, dir string, root node.Root) *Plan {
 }
 
 func run(ctx context.Context, ndb db.NodeDB, p *Plan) (Outcome, error) {
-	return Run(ctx, ndb, p, new(Progress), hclog.NewNullLogger())
+	return Run(ctx, ndb, p, console.NewMeter("restoring", console.Amount{}), hclog.NewNullLogger())
+}
+
+// restoreChunk restores one chunk alone.
+func restoreChunk(ctx context.Context, r checkpoint.Restorer, s *Source, index uint64) error {
+	return s.each(ctx, []uint64{index}, func(ctx context.Context, index uint64, chunk io.Reader) error {
+		_, err := r.RestoreChunk(ctx, index, chunk)
+		return err
+	}, func(uint64) {})
 }
 
 // count returns the number of entries of a root.
@@ -148,6 +156,60 @@ func TestInterruptedRestoreGoesOn(t *testing.T) {
 	}
 	if outcome, err := run(context.Background(), ndb, p); err != nil || !outcome.AlreadyThere {
 		t.Errorf("again: %+v, %v", outcome, err)
+	}
+}
+
+// TestProgress checks that what an earlier run restored is told as that, and what this one restores as work: so
+// many bytes and chunks, and entries where there is a manifest.
+func TestProgress(t *testing.T) {
+	for name, hasManifest := range map[string]bool{"with a manifest": true, "without": false} {
+		t.Run(name, func(t *testing.T) {
+			dir, roots := shelfOf(t, 1, 512)
+			p := plan(t, dir, roots[0])
+			manifest, err := p.Sources[0].manifest()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !hasManifest {
+				if err := os.Remove(filepath.Join(p.Sources[0].Path, "manifest.json")); err != nil {
+					t.Fatal(err)
+				}
+			}
+			ndb := open(t)
+			r, err := checkpoint.NewRestorer(ndb)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := r.StartRestore(t.Context(), p.Sources[0].Metadata); err != nil {
+				t.Fatal(err)
+			}
+			var earlier, since, all console.Amount
+			for i, c := range manifest.Chunks {
+				amount := console.Amount{Bytes: c.Bytes, Chunks: 1}
+				if hasManifest {
+					amount.Entries = int64(c.Entries)
+				}
+				all = all.Plus(amount)
+				if i != 2 && i != 5 {
+					since = since.Plus(amount)
+					continue
+				}
+				earlier = earlier.Plus(amount)
+				if err := restoreChunk(t.Context(), r, &p.Sources[0], uint64(i)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if total, err := p.Amount(); err != nil || total != all {
+				t.Errorf("%+v to do, want %+v, %v", total, all, err)
+			}
+			meter := console.NewMeter("restoring", all)
+			if _, err := Run(t.Context(), ndb, p, meter, hclog.NewNullLogger()); err != nil {
+				t.Fatal(err)
+			}
+			if a, b := meter.Done(); a != earlier || b != since {
+				t.Errorf("told %+v and %+v, want %+v and %+v", a, b, earlier, since)
+			}
+		})
 	}
 }
 
@@ -250,11 +312,7 @@ func TestSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range uint64(resumed) {
-		b, err := os.ReadFile(p.Sources[0].chunk(i))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := r.RestoreChunk(ctx, i, bytes.NewReader(b)); err != nil {
+		if err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -406,11 +464,7 @@ func TestFind(t *testing.T) {
 	}
 	want := Contents{}
 	for _, i := range []uint64{1, 4} {
-		err := p.Sources[0].each(ctx, []uint64{i}, &Progress{}, func(ctx context.Context, index uint64, rd io.Reader) error {
-			_, err := r.RestoreChunk(ctx, index, rd)
-			return err
-		})
-		if err != nil {
+		if err := restoreChunk(ctx, r, &p.Sources[0], i); err != nil {
 			t.Fatal(err)
 		}
 		want.Bytes += manifest.Chunks[i].Bytes

@@ -14,6 +14,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -24,12 +25,6 @@ const abortTimeout = time.Minute
 
 // ErrNotOlder is returned for a database that has the version, or a later one, already.
 var ErrNotOlder = errors.New("the database is not older than the checkpoint")
-
-// Progress is how far a restore has come. Its numbers are for other goroutines to read.
-type Progress struct {
-	Chunks atomic.Int64
-	Bytes  atomic.Int64
-}
 
 // Outcome is what a restore did.
 type Outcome struct {
@@ -44,7 +39,7 @@ type Outcome struct {
 // Where the checkpoint turns out to be bad, what was written is removed. Where something else ends the
 // restore (the context, the disk, the database's process), it is kept, and a later run goes on with it. What
 // an unfinished restore of something else has left is in the way: ErrUnfinished.
-func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (Outcome, error) {
+func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *console.Meter, logger hclog.Logger) (Outcome, error) {
 	var outcome Outcome
 	roots := plan.Roots()
 	there, err := AlreadyThere(ctx, ndb, plan.Version, roots)
@@ -71,9 +66,7 @@ func Run(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, log
 
 // restoreAll restores all roots into one multipart insert, and returns how many chunks were there
 // already.
-func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *Progress, logger hclog.Logger) (resumed int, err error) {
-	progress.Chunks.Store(0)
-	progress.Bytes.Store(0)
+func restoreAll(ctx context.Context, ndb db.NodeDB, plan *Plan, progress *console.Meter, logger hclog.Logger) (resumed int, err error) {
 	restorer, err := checkpoint.NewRestorer(ndb, checkpoint.WithRestorerLogger(logger), checkpoint.WithLimits(plan.Limits))
 	if err != nil {
 		return 0, err
@@ -142,29 +135,34 @@ func sameTrees(a, b []node.Root) bool {
 }
 
 // restoreRoot restores one root, chunks side by side, and returns how many of them were there already.
-func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, progress *Progress) (resumed int, err error) {
+func restoreRoot(ctx context.Context, restorer checkpoint.Restorer, s *Source, progress *console.Meter) (resumed int, err error) {
 	if err := restorer.StartRestore(ctx, s.Metadata); err != nil {
 		return 0, err
 	}
 	pending := pendingChunks(restorer, s.Metadata)
 	resumed = len(s.Metadata.Chunks) - len(pending)
-	progress.Chunks.Add(int64(resumed))
+	amounts, err := s.amounts()
+	if err != nil {
+		return resumed, err
+	}
+	there := func(index uint64) { progress.Earlier(amounts.of(index)) }
 	if restorer.GetCurrentCheckpoint() == nil {
+		progress.Earlier(amounts.sum())
 		return resumed, nil // an earlier run had all chunks, and the start was all that was left
 	}
 
 	var complete atomic.Bool
-	err = s.each(ctx, pending, progress, func(ctx context.Context, index uint64, r io.Reader) error {
+	err = s.each(ctx, pending, func(ctx context.Context, index uint64, r io.Reader) error {
 		done, err := restorer.RestoreChunk(ctx, index, r)
 		if err != nil {
 			return err
 		}
-		progress.Chunks.Add(1)
+		progress.Add(amounts.of(index))
 		if done {
 			complete.Store(true)
 		}
 		return nil
-	})
+	}, there)
 	if err != nil {
 		return resumed, err
 	}
@@ -189,10 +187,16 @@ func pendingChunks(restorer checkpoint.Restorer, m *checkpoint.Metadata) []uint6
 	return all
 }
 
-// each gives the pending chunks, several at a time, and tells of their bytes.
-func (s *Source) each(ctx context.Context, pending []uint64, progress *Progress, take takeChunk) error {
+// each gives the pending chunks, several at a time, and names every other chunk, each once: at the latest in the
+// end, and where all chunks are made again, when that one is.
+func (s *Source) each(ctx context.Context, pending []uint64, take takeChunk, there func(index uint64)) error {
 	if s.tree != nil {
-		return s.tree.each(ctx, pending, progress, take)
+		return s.tree.each(ctx, pending, take, there)
+	}
+	for index := range uint64(len(s.Metadata.Chunks)) {
+		if _, is := slices.BinarySearch(pending, index); !is {
+			there(index)
+		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
@@ -206,15 +210,7 @@ func (s *Source) each(ctx context.Context, pending []uint64, progress *Progress,
 				return err
 			}
 			defer f.Close()
-			info, err := f.Stat()
-			if err != nil {
-				return err
-			}
-			if err := take(ctx, index, f); err != nil {
-				return err
-			}
-			progress.Bytes.Add(info.Size())
-			return nil
+			return take(ctx, index, f)
 		})
 	}
 	return group.Wait()
