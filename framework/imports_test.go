@@ -19,7 +19,7 @@ var floors = []struct {
 	packages []string
 }{
 	{"ground", []string{"framework/hash", "framework/common/errors", "framework/mkvs/writelog"}},
-	{"names", []string{"framework/common"}},
+	{"names", []string{"framework/common", "framework/hash/lanes"}},
 	{"node", []string{"framework/mkvs/node"}},
 	{"contract", []string{"framework/mkvs/db", "framework/mkvs/proof", "framework/plugin/proto", "framework/mkvs/db/kvdb/kv", "conformance/vectors"}},
 	{"reference", []string{"conformance/reference"}},

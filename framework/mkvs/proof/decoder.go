@@ -12,6 +12,9 @@ import (
 // Decoder rebuilds the part of a tree that a proof holds, from entries given one by one. It computes
 // each node's hash once, takes no memory but for the nodes, and refuses what no builder makes. A
 // Decoder belongs to one goroutine. After an error it is of no more use: every call returns that error.
+//
+// No check needs a hash that the decoder computes, so it computes many together: a node waits in a queue,
+// from when the hashes of its parts are known until there are enough in it.
 type Decoder struct {
 	limits  Limits
 	version uint16
@@ -24,7 +27,24 @@ type Decoder struct {
 
 	// path holds the bits from the root down to the end of the node on top of the stack.
 	path node.Key
+
+	// queue holds what can be hashed, less than queueLength between calls.
+	queue []queued
+	batch node.HashBatch
 }
+
+// queueLength is how many are hashed together: enough to find company of their length, and so few that they
+// are still in the cache.
+const queueLength = 192
+
+// queued is what can be hashed: a node, or the own leaf that is in a node's encoding.
+type queued uint32
+
+func wholeNode(index int32) queued { return queued(index) << 1 }
+func ownLeaf(index int32) queued   { return queued(index)<<1 | 1 }
+
+func (q queued) index() int32    { return int32(q >> 1) }
+func (q queued) isOwnLeaf() bool { return q&1 != 0 }
 
 // frame is an internal node whose children are still to come.
 type frame struct {
@@ -37,8 +57,6 @@ type frame struct {
 	whole bool
 	// end is the depth at which the node ends.
 	end node.Depth
-	// own is the own leaf's hash.
-	own hash.Hash
 }
 
 // NewDecoder returns a decoder for a proof of the given version. With a version that is not known, the
@@ -55,7 +73,10 @@ func NewDecoder(version uint16, limits Limits) *Decoder {
 // tree that Finish returned may not be used any more: its memory is used again.
 func (d *Decoder) Reset() {
 	clear(d.nodes)
-	*d = Decoder{version: d.version, limits: d.limits, nodes: d.nodes[:0], stack: d.stack[:0], path: d.path}
+	*d = Decoder{
+		version: d.version, limits: d.limits,
+		nodes: d.nodes[:0], stack: d.stack[:0], path: d.path, queue: d.queue[:0], batch: d.batch,
+	}
 	if d.version > LatestVersion {
 		d.err = fmt.Errorf("%w: %d", ErrUnsupportedVersion, d.version)
 	}
@@ -91,6 +112,9 @@ func (d *Decoder) Finish() (*Tree, error) {
 	if d.err != nil {
 		return nil, d.err
 	}
+	for len(d.queue) > 0 {
+		d.hashQueued()
+	}
 	return &Tree{Nodes: d.nodes}, nil
 }
 
@@ -110,10 +134,10 @@ func (d *Decoder) add(entry []byte) error {
 
 	d.nodes = append(d.nodes, Node{})
 	n := &d.nodes[len(d.nodes)-1]
-	n.Children, n.OwnLeaf = [2]int32{None, None}, None
+	n.Children, n.OwnLeaf, n.parent = [2]int32{None, None}, None, None
 	if len(d.stack) > 0 {
 		parent := &d.stack[len(d.stack)-1]
-		n.Side, n.Depth = parent.next, parent.end
+		n.Side, n.Depth, n.parent = parent.next, parent.end, parent.node
 		if parent.next != Own {
 			n.Depth++
 		}
@@ -186,7 +210,8 @@ func (d *Decoder) leaf(n *Node) error {
 			return fmt.Errorf("%w: child leaf on the wrong side", ErrMalformed)
 		}
 	}
-	n.Hash = node.LeafHash(key, n.Compact.Value)
+	d.awaitHash(n)
+	d.enqueue(wholeNode(int32(len(d.nodes) - 1)))
 	return d.link(n)
 }
 
@@ -216,7 +241,7 @@ func (d *Decoder) internal(n *Node) error {
 	end := start + c.LabelBitLength
 	d.setPath(start, c.Label, c.LabelBitLength)
 
-	f := frame{node: int32(len(d.nodes) - 1), next: node.Left, whole: true, end: end, own: hash.EmptyHash}
+	f := frame{node: int32(len(d.nodes) - 1), next: node.Left, whole: true, end: end}
 	if d.version == Version1 {
 		f.next = Own
 		if c.OwnLeaf != nil {
@@ -229,7 +254,13 @@ func (d *Decoder) internal(n *Node) error {
 		if err := d.checkOwnLeaf(c.OwnKey, end); err != nil {
 			return err
 		}
-		f.parts, f.own = 1, node.LeafHash(c.OwnKey, c.OwnValue)
+		f.parts = 1
+	}
+	d.awaitHash(n)
+	n.unhashed = 1 // until it is closed
+	if c.OwnLeaf != nil {
+		n.unhashed++
+		d.enqueue(ownLeaf(f.node))
 	}
 	d.stack = append(d.stack, f)
 	return nil
@@ -269,8 +300,8 @@ func (d *Decoder) setPath(start node.Depth, label node.Key, bits node.Depth) {
 	d.path.CopyBits(start, label, bits)
 }
 
-// link makes n, the last node, whose hash is known, a part of the node on top of the stack, and goes on
-// to the next part.
+// link makes n, the last node, with nothing below it to come, a part of the node on top of the stack, and
+// goes on to the next part.
 func (d *Decoder) link(n *Node) error {
 	if len(d.stack) == 0 {
 		d.done = true
@@ -283,7 +314,7 @@ func (d *Decoder) link(n *Node) error {
 func (d *Decoder) attach(parent *frame, n *Node, index int32) {
 	p := &d.nodes[parent.node]
 	if n.Side == Own {
-		p.OwnLeaf, parent.own = index, n.Hash
+		p.OwnLeaf = index
 	} else {
 		p.Children[n.Side] = index
 	}
@@ -309,8 +340,10 @@ func (d *Decoder) step() error {
 		}
 		n := &d.nodes[f.node]
 		n.Whole = f.whole
-		n.Hash = node.InternalHash(n.Compact.Label, n.Compact.LabelBitLength, f.own, d.hashOf(n.Children[node.Left]), d.hashOf(n.Children[node.Right]))
 		index := f.node
+		if n.unhashed--; n.unhashed == 0 {
+			d.enqueue(wholeNode(index))
+		}
 		d.stack = d.stack[:len(d.stack)-1]
 		if len(d.stack) == 0 {
 			d.done = true
@@ -320,9 +353,59 @@ func (d *Decoder) step() error {
 	}
 }
 
-func (d *Decoder) hashOf(index int32) hash.Hash {
-	if index == None {
-		return hash.EmptyHash
+// awaitHash makes the parent of n wait for n's hash.
+func (d *Decoder) awaitHash(n *Node) {
+	if n.parent != None {
+		d.nodes[n.parent].unhashed++
 	}
-	return d.nodes[index].Hash
+}
+
+// enqueue has something hashed, now or later. The node that waits for it must not be closed yet: so hashing the
+// queue always takes one from it.
+func (d *Decoder) enqueue(q queued) {
+	d.queue = append(d.queue, q)
+	if len(d.queue) == queueLength {
+		d.hashQueued()
+	}
+}
+
+// hashQueued hashes what is in the queue, and leaves in it the nodes that waited for nothing else.
+func (d *Decoder) hashQueued() {
+	for _, q := range d.queue {
+		switch n := &d.nodes[q.index()]; {
+		case q.isOwnLeaf():
+			d.batch.AddLeaf(&n.Hash, n.Compact.OwnKey, n.Compact.OwnValue) // it is there until n's own is
+		case n.Kind == KindLeaf:
+			d.batch.AddLeaf(&n.Hash, n.Compact.Key, n.Compact.Value)
+		default:
+			own := d.hashOf(n.OwnLeaf)
+			if n.Compact.OwnLeaf != nil {
+				own = &n.Hash
+			}
+			d.batch.AddInternal(&n.Hash, n.Compact.Label, n.Compact.LabelBitLength, own, d.hashOf(n.Children[node.Left]), d.hashOf(n.Children[node.Right]))
+		}
+	}
+	d.batch.Sum()
+
+	ready := d.queue[:0] // at most one for each that was read
+	for _, q := range d.queue {
+		waiting := q.index()
+		if !q.isOwnLeaf() {
+			if waiting = d.nodes[waiting].parent; waiting == None {
+				continue
+			}
+		}
+		n := &d.nodes[waiting]
+		if n.unhashed--; n.unhashed == 0 {
+			ready = append(ready, wholeNode(waiting))
+		}
+	}
+	d.queue = ready
+}
+
+func (d *Decoder) hashOf(index int32) *hash.Hash {
+	if index == None {
+		return &hash.EmptyHash
+	}
+	return &d.nodes[index].Hash
 }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/hash"
+	"github.com/ckpt-project/ckpt/framework/hash/lanes"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
@@ -321,6 +324,127 @@ func TestDecodeDeep(t *testing.T) {
 	}
 }
 
+// manyPairs returns so many entries, among them keys that others begin with, and values of all lengths.
+func manyPairs(n int) []pair {
+	random := rand.NewChaCha8([32]byte{1})
+	below := func(n uint64) int { return int(random.Uint64() % n) }
+	bytes := make([]byte, 20_000)
+	_, _ = random.Read(bytes)
+	pairs := make([]pair, 0, n)
+	seen := make(map[string]bool)
+	for len(pairs) < n {
+		var key []byte
+		if len(pairs) > 0 && below(3) == 0 {
+			key = slices.Clone(pairs[below(uint64(len(pairs)))].key)
+		}
+		from := below(10_000)
+		key = append(key, bytes[from:from+below(12)]...)
+		if seen[string(key)] {
+			continue
+		}
+		seen[string(key)] = true
+		longest := []uint64{5, 300, 300, 1500}[below(4)]
+		if below(100) == 0 {
+			longest = uint64(len(bytes))
+		}
+		pairs = append(pairs, pair{key, bytes[:below(longest+1)]})
+	}
+	return pairs
+}
+
+// In a tree of many times the nodes that are hashed together, each gets its own hash, whatever way they are
+// hashed, and whatever is left out.
+func TestDecodeManyTogether(t *testing.T) {
+	root := refTree(manyPairs(3000))
+	for _, kernel := range lanes.Kernels() {
+		for version := range proof.LatestVersion + 1 {
+			for name, include := range map[string]func(*refNode) bool{
+				"all": all,
+				"some": func(n *refNode) bool {
+					return n == root || n.hash[0] < 200 || len(n.path) > 0 && n.path[0] < 100 && n.hash[0] < 253
+				},
+				"no leaves": func(n *refNode) bool { return n.leaf == nil },
+			} {
+				d := proof.NewDecoder(version, proof.Limits{})
+				d.Use(kernel)
+				for _, e := range root.entries(version, include) {
+					if err := d.Add(e); err != nil {
+						t.Fatal(err)
+					}
+					if n := d.Queued(); n >= proof.QueueLength {
+						t.Fatalf("%d nodes wait", n)
+					}
+				}
+				tree, err := d.Finish()
+				if err != nil {
+					t.Fatal(err)
+				}
+				nodes := root.collect(version, include)
+				if len(tree.Nodes) != len(nodes) {
+					t.Fatalf("%d nodes, want %d", len(tree.Nodes), len(nodes))
+				}
+				for i, n := range nodes {
+					if tree.Nodes[i].Hash != n.hash {
+						t.Fatalf("%s, version %d, %s: node %d of %d: %s, want %s", kernel, version, name, i, len(nodes), tree.Nodes[i].Hash, n.hash)
+					}
+				}
+			}
+		}
+	}
+}
+
+// Where nearly each node that is hashed is all that its parent waited for, the queue stays nearly full, and must
+// not grow.
+func TestDecoderQueueStaysFull(t *testing.T) {
+	var pairs []pair
+	for i := range 8 * proof.QueueLength {
+		key := []byte{byte(i >> 8), byte(i), 0}
+		pairs = append(pairs, pair{key, nil}, pair{append(key[:2:2], 0x80), nil})
+	}
+	root := refTree(pairs)
+	included := func(n *refNode) bool { return n.leaf == nil || n.path[2] == 0 }
+	d := proof.NewDecoder(0, proof.Limits{})
+	for _, e := range root.entries(0, included) {
+		if err := d.Add(e); err != nil {
+			t.Fatal(err)
+		}
+		if n := d.Queued(); n >= proof.QueueLength {
+			t.Fatalf("%d nodes wait", n)
+		}
+	}
+	if tree, err := d.Finish(); err != nil || tree.Root() != root.hash {
+		t.Fatalf("%v, %v", tree.Root(), err)
+	}
+}
+
+// A decoder that met with an error forgets all that was still to be hashed.
+func TestDecoderResetMidway(t *testing.T) {
+	first, second := refTree(manyPairs(700)), refTree(manyPairs(500))
+	entries := first.entries(0, all)
+	d := proof.NewDecoder(0, proof.Limits{})
+	for n := 0; n < len(entries); n += 37 {
+		for _, e := range entries[:n] {
+			if err := d.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := d.Add([]byte{}); !errors.Is(err, proof.ErrMalformed) {
+			t.Fatalf("an empty entry: %v", err)
+		}
+		d.Reset()
+		for _, e := range second.entries(0, all) {
+			if err := d.Add(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		tree, err := d.Finish()
+		if err != nil || tree.Root() != second.hash {
+			t.Fatalf("after %d entries and an error: %v, %v", n, tree.Root(), err)
+		}
+		d.Reset()
+	}
+}
+
 func TestDecoderReset(t *testing.T) {
 	d := proof.NewDecoder(0, proof.Limits{})
 	for i := range 3 {
@@ -343,6 +467,7 @@ func TestDecoderReset(t *testing.T) {
 	}
 }
 
+// BenchmarkDecoder measures decoding as it is, and with each of the slower ways to hash.
 func BenchmarkDecoder(b *testing.B) {
 	set := vectors.DataSet{Kind: "uniform", Seed: 1, N: 50_000}
 	var pairs []pair
@@ -351,18 +476,23 @@ func BenchmarkDecoder(b *testing.B) {
 		pairs = append(pairs, pair{key, value})
 	}
 	entries := refTree(pairs).entries(0, all)
-	d := proof.NewDecoder(0, proof.Limits{})
-	b.ReportAllocs()
-	for b.Loop() {
-		d.Reset()
-		for _, e := range entries {
-			if err := d.Add(e); err != nil {
-				b.Fatal(err)
+	for _, kernel := range lanes.Kernels() {
+		b.Run(kernel.String(), func(b *testing.B) {
+			d := proof.NewDecoder(0, proof.Limits{})
+			d.Use(kernel)
+			b.ReportAllocs()
+			for b.Loop() {
+				d.Reset()
+				for _, e := range entries {
+					if err := d.Add(e); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if _, err := d.Finish(); err != nil {
+					b.Fatal(err)
+				}
 			}
-		}
-		if _, err := d.Finish(); err != nil {
-			b.Fatal(err)
-		}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(set.N), "ns/key")
+		})
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(set.N), "ns/key")
 }

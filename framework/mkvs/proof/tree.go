@@ -33,6 +33,8 @@ type Node struct {
 	Side uint8
 	// Whole says that nothing at or below the node was left out.
 	Whole bool
+	// unhashed counts what the decoder has to wait for before it can hash the node: parts, and its end.
+	unhashed uint8
 	// Depth is the number of bits of the node's position: 0 for the root, one more than the depth at
 	// which the parent ends for a child, that depth itself for an own leaf.
 	Depth node.Depth
@@ -42,6 +44,8 @@ type Node struct {
 	OwnLeaf int32
 	// Hash is the node's hash, computed unless the node was left out.
 	Hash hash.Hash
+	// parent is the parent's index, None for the root.
+	parent int32
 	// Encoding is the node's compact encoding as the entry held it, nil where it was left out. Compact is
 	// the same taken apart. Both lie in the entry.
 	Encoding []byte
