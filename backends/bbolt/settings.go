@@ -30,6 +30,10 @@ const (
 	minGrowBytes = 1 << 20
 	maxGrowBytes = 64 << 20
 
+	// amplification: restores of 4 to 350 MB took from 1.08 to 1.33 bytes of file for each byte
+	// put, and 1.49 where keys have thousands of bytes, which leave pages half full.
+	amplification = 1.5
+
 	// The engine's bounds are 32,768 and 2^31-2 bytes. The lower one for values leaves room for the page
 	// that holds one.
 	maxKeyBytes   = 32768

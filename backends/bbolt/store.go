@@ -79,6 +79,7 @@ func (s *store) Limits() kv.Limits {
 		Durable:             true,
 		StableValues:        true,
 		Integrity:           true,
+		Amplification:       amplification,
 	}
 }
 

@@ -73,6 +73,7 @@ func (s *store) Limits() kv.Limits {
 		PreferredBatchBytes: preferredBatchBytes,
 		Durable:             true,
 		Integrity:           true,
+		Amplification:       amplification,
 	}
 }
 

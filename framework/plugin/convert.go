@@ -94,7 +94,8 @@ func toInfo(i db.Info) *pb.OpenResponse {
 		MaxKeyBytes: int64(i.MaxKeyBytes), MaxValueBytes: int64(i.MaxValueBytes), EmbedBytes: int64(i.EmbedBytes),
 		Durable: i.Capabilities.Durable, ReadOnly: i.Capabilities.ReadOnly,
 		WriteLogs: i.Capabilities.WriteLogs, Compact: i.Capabilities.Compact,
-		Integrity: i.Capabilities.Integrity,
+		Integrity:     i.Capabilities.Integrity,
+		Amplification: i.Amplification,
 	}
 }
 
@@ -107,14 +108,21 @@ func fromInfo(r *pb.OpenResponse) (db.Info, error) {
 			return db.Info{}, fmt.Errorf("%w: limit of %d bytes", ErrProtocol, n)
 		}
 	}
+	if a := r.Amplification; !(a >= 0 && a <= maxAmplification) { // not a number, either
+		return db.Info{}, fmt.Errorf("%w: amplification of %g", ErrProtocol, a)
+	}
 	return db.Info{
 		Backend: r.Backend, BackendVersion: r.BackendVersion, Namespace: common.Namespace(r.Namespace),
 		MaxKeyBytes: int(r.MaxKeyBytes), MaxValueBytes: int(r.MaxValueBytes), EmbedBytes: int(r.EmbedBytes),
+		Amplification: r.Amplification,
 		Capabilities: db.Capabilities{
 			Durable: r.Durable, ReadOnly: r.ReadOnly, WriteLogs: r.WriteLogs, Compact: r.Compact, Integrity: r.Integrity,
 		},
 	}, nil
 }
+
+// maxAmplification is more than any engine takes.
+const maxAmplification = 1e6
 
 func toPins(pins []db.PinInfo) *pb.PinsResponse {
 	out := &pb.PinsResponse{}

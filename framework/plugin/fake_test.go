@@ -190,7 +190,8 @@ func (d *fakeDB) Info() db.Info {
 	return db.Info{
 		Backend: "fake", BackendVersion: "1.2.3", Namespace: d.cfg.Namespace,
 		MaxKeyBytes: d.cfg.MaxKeyBytes, MaxValueBytes: d.cfg.MaxValueBytes, EmbedBytes: db.DefaultEmbedBytes,
-		Capabilities: db.Capabilities{Durable: d.settings.Durable, ReadOnly: d.cfg.ReadOnly, WriteLogs: !d.cfg.DiscardWriteLogs, Compact: true},
+		Amplification: 1.25,
+		Capabilities:  db.Capabilities{Durable: d.settings.Durable, ReadOnly: d.cfg.ReadOnly, WriteLogs: !d.cfg.DiscardWriteLogs, Compact: true},
 	}
 }
 

@@ -31,7 +31,7 @@ func TestInfo(t *testing.T) {
 	})
 	want := db.Info{
 		Backend: "fake", BackendVersion: "1.2.3", Namespace: testNamespace, MaxKeyBytes: 100, MaxValueBytes: 1000,
-		EmbedBytes: db.DefaultEmbedBytes, Capabilities: db.Capabilities{ReadOnly: true, Compact: true},
+		EmbedBytes: db.DefaultEmbedBytes, Amplification: 1.25, Capabilities: db.Capabilities{ReadOnly: true, Compact: true},
 	}
 	if got := ndb.Info(); got != want {
 		t.Errorf("got %+v\nwant %+v", got, want)

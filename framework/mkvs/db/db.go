@@ -81,6 +81,9 @@ type Info struct {
 	MaxValueBytes int
 	// EmbedBytes is the length of encoding up to which leaves are embedded; 0 where none are.
 	EmbedBytes int
+	// Amplification is how many bytes the database's files take for each byte of what it stores, at the most
+	// while that is written by a restore (DB73); 0 where that is not known, or there are no files.
+	Amplification float64
 	// Capabilities is what the database can do and promises.
 	Capabilities Capabilities
 }

@@ -165,4 +165,7 @@
 //	     node's hash with what its parent says, that no node is missing, and that none is stored which
 //	     nothing reaches. What it finds is in its report; its error says only that it could not look. It
 //	     changes nothing, and memory does not grow with what is stored (Config's MemoryBytes).
+//	DB73 Info's Amplification is how many bytes the files take at the most, on the way too and beside a few
+//	     MiB, for each byte of positions and records that a restore writes. Who has files and does not know says
+//	     0. It is an estimate that restores are refused by, not a promise that is kept to the byte.
 package db

@@ -412,8 +412,11 @@ type OpenResponse struct {
 	WriteLogs      bool                   `protobuf:"varint,9,opt,name=write_logs,json=writeLogs,proto3" json:"write_logs,omitempty"`
 	Compact        bool                   `protobuf:"varint,10,opt,name=compact,proto3" json:"compact,omitempty"`
 	Integrity      bool                   `protobuf:"varint,11,opt,name=integrity,proto3" json:"integrity,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Bytes of files for a byte of what is stored, at the most on the way; 0 where it is not known. Since minor
+	// version 2.
+	Amplification float64 `protobuf:"fixed64,12,opt,name=amplification,proto3" json:"amplification,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *OpenResponse) Reset() {
@@ -521,6 +524,13 @@ func (x *OpenResponse) GetIntegrity() bool {
 		return x.Integrity
 	}
 	return false
+}
+
+func (x *OpenResponse) GetAmplification() float64 {
+	if x != nil {
+		return x.Amplification
+	}
+	return 0
 }
 
 type HandleRequest struct {
@@ -2432,7 +2442,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\amigrate\x18\v \x01(\bR\amigrate\x12!\n" +
 	"\fgarbage_rate\x18\f \x01(\x03R\vgarbageRate\x12!\n" +
 	"\fmemory_bytes\x18\r \x01(\x03R\vmemoryBytesB\v\n" +
-	"\t_settings\"\xea\x02\n" +
+	"\t_settings\"\x90\x03\n" +
 	"\fOpenResponse\x12\x18\n" +
 	"\abackend\x18\x01 \x01(\tR\abackend\x12'\n" +
 	"\x0fbackend_version\x18\x02 \x01(\tR\x0ebackendVersion\x12\x1c\n" +
@@ -2447,7 +2457,8 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"write_logs\x18\t \x01(\bR\twriteLogs\x12\x18\n" +
 	"\acompact\x18\n" +
 	" \x01(\bR\acompact\x12\x1c\n" +
-	"\tintegrity\x18\v \x01(\bR\tintegrity\"'\n" +
+	"\tintegrity\x18\v \x01(\bR\tintegrity\x12$\n" +
+	"\ramplification\x18\f \x01(\x01R\ramplification\"'\n" +
 	"\rHandleRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\"B\n" +
 	"\x0eVersionRequest\x12\x16\n" +

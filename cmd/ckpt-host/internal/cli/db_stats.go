@@ -26,12 +26,14 @@ type statsResult struct {
 	Earliest *uint64 `json:"earliest"`
 	Latest   *uint64 `json:"latest"`
 	// Roots are those of the latest version.
-	Roots        []node.Root       `json:"roots"`
-	LiveBytes    int64             `json:"live_bytes"`
-	FileBytes    int64             `json:"file_bytes"`
-	Capabilities statsCapabilities `json:"capabilities"`
-	Limits       statsLimits       `json:"limits"`
-	Pins         []statsPin        `json:"pins"`
+	Roots     []node.Root `json:"roots"`
+	LiveBytes int64       `json:"live_bytes"`
+	FileBytes int64       `json:"file_bytes"`
+	// Amplification is db.Info's.
+	Amplification float64           `json:"amplification"`
+	Capabilities  statsCapabilities `json:"capabilities"`
+	Limits        statsLimits       `json:"limits"`
+	Pins          []statsPin        `json:"pins"`
 	// Multipart is the restore that is not finished, null where there is none.
 	Multipart *statsMultipart `json:"multipart"`
 }
@@ -107,7 +109,7 @@ func stats(ctx context.Context, ns *config.Namespace, ndb db.NodeDB) (statsResul
 	r := statsResult{
 		Namespace: ns.Name, ID: info.Namespace,
 		Backend: info.Backend, BackendVersion: info.BackendVersion,
-		Roots:        []node.Root{},
+		Roots: []node.Root{}, Amplification: info.Amplification,
 		Capabilities: statsCapabilities{info.Capabilities.Durable, info.Capabilities.WriteLogs, info.Capabilities.Compact},
 		Limits:       statsLimits{info.MaxKeyBytes, info.MaxValueBytes, info.EmbedBytes},
 		Pins:         []statsPin{},

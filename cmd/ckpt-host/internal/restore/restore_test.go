@@ -247,12 +247,13 @@ func TestCompleteRestoreIsFinalized(t *testing.T) {
 // durable is a database that says that it keeps its files, and what a check of it finds.
 type durable struct {
 	db.NodeDB
-	report *db.CheckReport // where set, what Check returns
+	report        *db.CheckReport // where set, what Check returns
+	amplification float64
 }
 
 func (d *durable) Info() db.Info {
 	info := d.NodeDB.Info()
-	info.Capabilities.Durable = true
+	info.Capabilities.Durable, info.Amplification = true, d.amplification
 	return info
 }
 
@@ -276,12 +277,14 @@ func TestSpace(t *testing.T) {
 	const resumed = 5
 	var all, left int64
 	for i, c := range manifest.Chunks {
-		n := c.RawBytes + c.RawBytes/rawShare + entryBytes*int64(c.Entries)
+		n := c.RawBytes + entryBytes*int64(c.Entries)
 		if all += n; i >= resumed {
 			left += n
 		}
 	}
-	ndb := &durable{NodeDB: open(t)}
+	stored := all
+	all, left = 3*all/2, 3*left/2
+	ndb := &durable{NodeDB: open(t), amplification: 1.5}
 	check := func(ndb db.NodeDB, free int64, known bool) error {
 		return CheckSpace(ctx, ndb, p, "there", func(dir string) (int64, bool) {
 			if dir != "there" {
@@ -295,6 +298,15 @@ func TestSpace(t *testing.T) {
 	}
 	if err := check(ndb, all, true); err != nil {
 		t.Errorf("what it takes: %v", err)
+	}
+	for amplification, want := range map[float64]int64{1: stored, 4: 4 * stored, 0: unknownAmplification * stored} {
+		other := &durable{NodeDB: ndb.NodeDB, amplification: amplification}
+		if err := check(other, want-1, true); !errors.Is(err, ErrNoSpace) {
+			t.Errorf("amplification %g, a byte less than it takes: %v", amplification, err)
+		}
+		if err := check(other, want, true); err != nil {
+			t.Errorf("amplification %g, what it takes: %v", amplification, err)
+		}
 	}
 	if err := check(ndb, 0, false); err != nil {
 		t.Errorf("an unknown space: %v", err)
@@ -365,7 +377,7 @@ func TestAudit(t *testing.T) {
 		"nodes":   {db.CheckReport{Entries: manifest.Entries, Nodes: manifest.Nodes + 1}, ErrAudit},
 		"damage":  {db.CheckReport{Entries: manifest.Entries, Nodes: manifest.Nodes, Damaged: 1, Problems: []*db.CorruptedError{damage}}, db.ErrCorrupted},
 	} {
-		if _, audited, err := Audit(ctx, &durable{ndb, &c.report}, p, nil); audited || !errors.Is(err, c.want) {
+		if _, audited, err := Audit(ctx, &durable{NodeDB: ndb, report: &c.report}, p, nil); audited || !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, %v", name, audited, err)
 		}
 	}

@@ -71,6 +71,7 @@ func newDB(store kv.Store, cfg *db.Config, opts Options) *DB {
 		MaxKeyBytes:    min(orDefault(cfg.MaxKeyBytes, db.DefaultMaxKeyBytes), d.limits.keyBytes()),
 		MaxValueBytes:  min(orDefault(cfg.MaxValueBytes, db.DefaultMaxValueBytes), d.limits.valueBytes()),
 		EmbedBytes:     db.DefaultEmbedBytes,
+		Amplification:  d.limits.Amplification,
 		Capabilities: db.Capabilities{
 			Durable:   d.limits.Durable,
 			ReadOnly:  cfg.ReadOnly,

@@ -22,6 +22,10 @@
 //	KV10 Limits returns the same numbers during the store's life and takes no I/O.
 //	KV11 The caller keeps each number; the store may refuse what goes beyond with ErrLimitExceeded. Of
 //	     Readers, too: a caller that wants one more snapshot waits until one is closed.
+//	KV12 While pairs are put that were not there, in large batches and about in the order of their keys, the
+//	     store's files never take more than Amplification bytes for each byte of keys and values, beside a
+//	     few MiB: what is on its way (journals, tables being merged, pages half full) included. (For stores
+//	     that say it. It is what a restore is measured by before it begins.)
 //
 // Apply
 //
@@ -115,6 +119,8 @@ type Limits struct {
 	StableValues bool
 	// Integrity says that clause KV25 is kept.
 	Integrity bool
+	// Amplification is the number of KV12; 0 where it is not known, or there are no files.
+	Amplification float64
 }
 
 // Size is the space that a store takes.
@@ -127,7 +133,7 @@ type Size struct {
 
 // Store is an ordered key-value store. The package's documentation is its contract.
 type Store interface {
-	// Limits returns the store's limits: KV10, KV11.
+	// Limits returns the store's limits: KV10 to KV12.
 	Limits() Limits
 	// Apply makes a batch's changes, atomically: KV20 to KV24.
 	Apply(ctx context.Context, batch *Batch, sync bool) error

@@ -37,13 +37,25 @@ const (
 	waits      fault = "it lets the caller wait who wants one too many"
 	leaks      fault = "a snapshot that was closed counts on"
 	latest     fault = "a snapshot shows what came after it"
+	larger     fault = "its files take more than it states"
 	lenient    fault = "it gives more than it states" // which it may
 )
 
 func (s *boundedStore) Limits() kv.Limits {
 	l := s.Store.Limits()
 	l.Readers = s.readers
+	if s.fault == larger {
+		l.Durable, l.Amplification = true, 1.5
+	}
 	return l
+}
+
+func (s *boundedStore) Size(ctx context.Context) (kv.Size, error) {
+	size, err := s.Store.Size(ctx)
+	if s.fault == larger {
+		size.File = 2 * size.Live
+	}
+	return size, err
 }
 
 func (s *boundedStore) Snapshot(ctx context.Context) (kv.Snapshot, error) {
@@ -144,14 +156,16 @@ func TestFaultyStore(t *testing.T) {
 	kvtest.Run(t, bounded(3, f))
 }
 
-// The case about the bound fails for a store that breaks its word.
+// The case about a bound fails for a store that breaks its word.
 func TestFaultsAreNoticed(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
-	const theCase = "TestFaultyStore/KV11/snapshots_at_once"
-	for _, f := range []fault{fewer, otherError, waits, leaks, latest} {
+	const snapshots, files = "TestFaultyStore/KV11/snapshots_at_once", "TestFaultyStore/KV12/how_much_its_files_take"
+	for f, theCase := range map[fault]string{
+		fewer: snapshots, otherError: snapshots, waits: snapshots, leaks: snapshots, latest: snapshots, larger: files,
+	} {
 		t.Run(string(f), func(t *testing.T) {
 			t.Parallel() // one of them waits
 			cmd := exec.CommandContext(t.Context(), self, "-test.v", "-test.run=^"+strings.ReplaceAll(theCase, "/", "$/^")+"$")

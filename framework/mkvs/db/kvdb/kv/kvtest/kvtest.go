@@ -44,6 +44,7 @@ var cases = []testCase{
 	{"KV11/what a store has to take", leastLimits, false},
 	{"KV11/beyond the limits", beyondLimits, false},
 	{"KV11/snapshots at once", snapshotsAtOnce, false},
+	{"KV12/how much its files take", amplified, false},
 	{"KV20/a batch is seen as a whole", batchIsWhole, false},
 	{"KV20/a later snapshot sees it", laterSnapshotSees, false},
 	{"KV21/kill -9", killed, true},

@@ -50,6 +50,30 @@ func sizeTells(e *env) {
 	}
 }
 
+// amplified puts pairs that are not there in large batches, for the larger part of which the keys ascend, and looks
+// after each at what the files take.
+func amplified(e *env) {
+	s := e.open()
+	limits := s.Limits()
+	switch {
+	case limits.Amplification == 0:
+		return
+	case !limits.Durable || limits.Amplification < 0.01 || limits.Amplification > 1000:
+		e.Errorf("an amplification of %g, durable: %v", limits.Amplification, limits.Durable)
+		return
+	}
+	const beside = 4 << 20
+	var put int64
+	for i := range 12 {
+		put += bulk(e, s, fmt.Sprintf("bulk %02d", i^1), 2)
+		size, err := s.Size(e.ctx)
+		e.check(err)
+		if most := int64(limits.Amplification*float64(put)) + beside; size.File > most {
+			e.Errorf("%d bytes of pairs are %d bytes of files, and should be no more than %d", put, size.File, most)
+		}
+	}
+}
+
 // compactKeeps writes, deletes most of it, compacts, and looks for what should be left, and for what
 // should not.
 func compactKeeps(e *env) {
