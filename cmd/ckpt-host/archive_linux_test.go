@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -186,5 +187,81 @@ func TestExportIntoBrokenPipe(t *testing.T) {
 	p.end(t, 1, p.Run())
 	if !strings.Contains(p.stderr.String(), "no space left") {
 		t.Errorf("stderr: %s", p.stderr.String())
+	}
+}
+
+// shown reads from a terminal until what it has shown is like pattern, or to the end where that is never so.
+func shown(screen io.Reader, pattern string) string {
+	var text []byte
+	want, b := regexp.MustCompile(pattern), make([]byte, 4096)
+	for !want.Match(text) {
+		n, err := screen.Read(b)
+		text = append(text, b[:n]...)
+		if err != nil {
+			break
+		}
+	}
+	return string(text)
+}
+
+// TestArchiveProgress holds up the pipe between an export and an import in its middle: on a terminal both have a bar
+// there, as the archive tells how long it is.
+func TestArchiveProgress(t *testing.T) {
+	dir := t.TempDir()
+	half := len(exported(t, dir)) / 2
+	begin := func(p *program) (screen *os.File) {
+		t.Helper()
+		screen, side := openTerminal(t)
+		p.Stderr = side
+		if err := p.Start(); err != nil {
+			t.Fatal(err)
+		}
+		side.Close()
+		return screen
+	}
+	check := func(p *program, screen *os.File, pattern string) {
+		t.Helper()
+		if got := shown(screen, pattern); !regexp.MustCompile(pattern).MatchString(got) {
+			t.Fatalf("%v: nothing on the terminal is like %s: %q", p.Args[1:], pattern, got[max(0, len(got)-200):])
+		}
+	}
+	const bar = ` \[#+-+\] [1-9]\d%, (\d+ s left, )?\d+\.\d [kM]B/s`
+
+	from := newProgram(t, dir, "checkpoint", "export", "--config", "ckpt.hcl", "--namespace", "a", "-")
+	from.Stdout = nil
+	archive, err := from.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	to := newProgram(t, dir, "checkpoint", "import", "--config", "ckpt.hcl", "--namespace", "b", "-")
+	input, err := to.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	exporting, importing := begin(from), begin(to)
+	if _, err := io.CopyN(input, archive, int64(half)); err != nil {
+		t.Fatal(err)
+	}
+	check(from, exporting, "exporting the state checkpoint of version 1"+bar)
+	check(to, importing, "reading stdin"+bar)
+	if _, err := io.Copy(input, archive); err != nil {
+		t.Fatal(err)
+	}
+	input.Close()
+	_, _ = io.Copy(io.Discard, exporting) // ends with an error when nobody has the terminal any more
+	_, _ = io.Copy(io.Discard, importing)
+	from.end(t, 0, from.Wait())
+	to.end(t, 0, to.Wait())
+}
+
+// TestConversionProgress converts on a terminal: when the source is read the second time, it is known how much there is.
+func TestConversionProgress(t *testing.T) {
+	dir := t.TempDir()
+	writeOperations(t, filepath.Join(dir, "ops.ndjson"), 1, 20_000)
+	runProgram(t, 0, dir, "import", "--config", "ckpt.hcl", "--namespace", "a", "ops.ndjson")
+	got := onTerminal(t, dir, "convert", "--config", "ckpt.hcl", "--from", "a", "--to", "b", "--chunk-size", "8KiB")
+	want := `writing version 1 to b \[#*-*\] \d+%, (\d+ s left, )?\d+\.\d [kM]B/s, [\d,]+ entries/s`
+	if !regexp.MustCompile(want).MatchString(got) {
+		t.Errorf("nothing on the terminal is like %s: %q", want, got)
 	}
 }

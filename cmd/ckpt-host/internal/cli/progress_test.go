@@ -2,6 +2,7 @@ package cli
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
@@ -67,5 +68,26 @@ func TestVerifyAmount(t *testing.T) {
 	}
 	if got := verifyAmount(t.TempDir(), metadata, checkpoint.LevelFull); got != (console.Amount{Chunks: want.Chunks}) {
 		t.Errorf("to verify, without a manifest: %+v", got)
+	}
+}
+
+// TestArchiveMeter checks what is told of the reading of an archive, by its own length and by that of the input
+// where it doesn't tell, and then of the verification.
+func TestArchiveMeter(t *testing.T) {
+	m := newArchiveMeter(&input{name: "x.tar", bytes: 100})
+	for _, c := range []struct {
+		do         func()
+		head, tail string
+	}{
+		{func() { m.read(20, 0) }, "reading x.tar: 20%, ", ", 20 B of 100 B"},
+		{func() { m.read(30, 120) }, "reading x.tar: 25%, ", ", 30 B of 120 B"},
+		{func() { m.verified(1, 4, 20, 80) }, "verifying what x.tar holds: 25%, ", ", 1 of 4 chunks, 20 B of 80 B"},
+		// It doesn't begin again.
+		{func() { m.Earlier(console.Amount{Bytes: 4}); m.verified(2, 4, 56, 80) }, "verifying what x.tar holds: 75%, ", ", 2 of 4 chunks, 60 B of 80 B"},
+	} {
+		c.do()
+		if got := m.String(); !strings.HasPrefix(got, c.head) || !strings.HasSuffix(got, c.tail) {
+			t.Errorf("got %q, want %s...%s", got, c.head, c.tail)
+		}
 	}
 }

@@ -141,6 +141,9 @@ func (m *Meter) set(done Amount) {
 	}
 }
 
+// String tells how far the work is, without a bar and all of it.
+func (m *Meter) String() string { return m.line(0) }
+
 // line tells how far the work is, in a line: as long as it takes where width is 0, otherwise of at most that
 // many characters and with a bar. What matters most stands first, and what does not fit is left out.
 func (m *Meter) line(width int) string {

@@ -96,6 +96,11 @@ func TestMeterTellsOfStall(t *testing.T) {
 	if got := m.line(0); strings.Contains(got, "no progress") {
 		t.Errorf("after it went on: %q", got)
 	}
+	// Nor does it stand still while it finds what is done.
+	c.pass(time.Hour)
+	m.Earlier(Amount{Chunks: 3})
+	c.pass(time.Second)
+	wantLine(t, m, "working: 90%, 9 of 10 chunks")
 	// What begins anew has not stood still.
 	c.pass(time.Hour)
 	m.Begin("other work", Amount{})
@@ -119,6 +124,12 @@ func TestMeterWithoutTotals(t *testing.T) {
 	wantLine(t, m, "working")
 	m.SetSteps(1, 3)
 	wantLine(t, m, "working: 33%")
+
+	m, _ = newTestMeter(Amount{})
+	m.SetBytes(1024, 0)
+	wantLine(t, m, "working: 1 KiB")
+	m.SetBytes(2048, 3072)
+	wantLine(t, m, "working: 66%, 2 KiB of 3 KiB")
 }
 
 // TestMeterDoesNotBelieve checks that totals which turn out to be wrong are not told.

@@ -40,7 +40,7 @@ func (c *Console) StartMeter(m *Meter) *Progress {
 		if c.errTerminal {
 			return m.line(c.width())
 		}
-		return m.line(0)
+		return m.String()
 	})
 }
 

@@ -3,8 +3,12 @@ package restore
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"testing"
+
+	"github.com/hashicorp/go-hclog"
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
@@ -98,15 +102,12 @@ func TestConversion(t *testing.T) {
 func TestInterruptedConversionGoesOn(t *testing.T) {
 	from, roots := sourceDB(t)
 	into := open(t)
-	rounds, resumed := 0, 0
+	rounds, there, resumed := 0, 0, 0
 	for at := uint64(3); ; at += 4 {
 		ctx, cancel := context.WithCancel(t.Context())
 		p := conversion(t, from, roots)
 		outcome, err := run(ctx, &interrupting{into, at, cancel}, p)
 		cancel()
-		if outcome.Resumed < resumed {
-			t.Fatalf("round %d: %+v, after %d chunks", rounds, outcome, resumed)
-		}
 		resumed = outcome.Resumed
 		if err == nil {
 			break
@@ -118,10 +119,22 @@ func TestInterruptedConversionGoesOn(t *testing.T) {
 		if roots, err := into.GetRootsForVersion(t.Context(), 7); err != nil || len(roots) != 0 {
 			t.Fatalf("round %d: roots that can be seen: %v, %v", rounds, roots, err)
 		}
+		before := there
+		there = 0
+		open, err := into.Multipart(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, root := range open.Roots { // also those that this round did not come to
+			there += len(root.Done)
+		}
+		if there < before {
+			t.Fatalf("round %d: %d chunks, after %d", rounds, there, before)
+		}
 		rounds++
 	}
-	if rounds < 3 || resumed == 0 {
-		t.Errorf("%d rounds, %d chunks resumed", rounds, resumed)
+	if rounds < 2 || resumed == 0 || resumed != there {
+		t.Errorf("%d rounds, %d chunks resumed of %d", rounds, resumed, there)
 	}
 	for i, n := range []int{300, 50} {
 		if got := count(t, into, roots[i]); got != n {
@@ -168,5 +181,74 @@ func TestConversionOfAnother(t *testing.T) {
 				t.Errorf("what was restored stays: %+v, %v", open, err)
 			}
 		})
+	}
+}
+
+// TestConversionProgress goes on with a conversion of which one root is whole and the other has some chunks. What
+// is there is told as that and what is restored as work, and both come to the whole.
+func TestConversionProgress(t *testing.T) {
+	from, roots := sourceDB(t)
+	p := conversion(t, from, roots)
+	into := open(t)
+	r, err := checkpoint.NewRestorer(into)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := uint64(len(p.Sources[0].Metadata.Chunks)) - 1
+	part := map[uint64]bool{1: true, 2: true, last: true}
+	var earlier, since console.Amount
+	for _, i := range []int{1, 0} { // nothing can be restored beside a root that is begun
+		s := &p.Sources[i]
+		if err := r.StartRestore(t.Context(), s.Metadata); err != nil {
+			t.Fatal(err)
+		}
+		for index, c := range s.tree.manifest.Chunks {
+			amount := console.Amount{Bytes: c.Bytes, Entries: int64(c.Entries), Chunks: 1}
+			if i == 0 && !part[uint64(index)] {
+				since = since.Plus(amount)
+				continue
+			}
+			earlier = earlier.Plus(amount)
+			if err := restoreChunk(t.Context(), r, s, uint64(index)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	meter := console.NewMeter("converting", console.Amount{})
+	outcome, err := Run(t.Context(), into, p, meter, hclog.NewNullLogger())
+	if err != nil || int64(outcome.Resumed) != earlier.Chunks {
+		t.Fatalf("%+v, %v", outcome, err)
+	}
+	if a, b := meter.Done(); a != earlier || b != since {
+		t.Errorf("told %+v and %+v, want %+v and %+v", a, b, earlier, since)
+	}
+}
+
+// TestConversionPasses checks that chunks which are there are named when they are passed, and the others in the
+// end; and that a tree is refused which has more chunks than it had.
+func TestConversionPasses(t *testing.T) {
+	from, roots := sourceDB(t)
+	s := &conversion(t, from, roots).Sources[1]
+	s.tree.cut.Workers = 1 // one after the other
+	var told []string
+	each := func(pending ...uint64) error {
+		told = nil
+		return s.each(t.Context(), pending, func(_ context.Context, index uint64, _ io.Reader) error {
+			told = append(told, fmt.Sprintf("take %d", index))
+			return nil
+		}, func(index uint64) { told = append(told, fmt.Sprint(index)) })
+	}
+	want := []string{"take 0", "1", "2", "take 3"}
+	for index := 4; index < len(s.tree.manifest.Chunks); index++ {
+		want = append(want, fmt.Sprint(index))
+	}
+	if err := each(0, 3); err != nil || !slices.Equal(told, want) || len(want) == 4 {
+		t.Errorf("got %q, %v, want %q", told, err, want)
+	}
+	manifest := *s.tree.manifest
+	manifest.Chunks = manifest.Chunks[:2]
+	s.tree.manifest = &manifest
+	if err := each(0, 3); !errors.Is(err, checkpoint.ErrDamaged) || !slices.Equal(told, want[:2]) {
+		t.Errorf("more chunks: got %q, %v", told, err)
 	}
 }
