@@ -768,8 +768,14 @@ func TestWriteArchiveFile(t *testing.T) {
 	if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if _, err := WriteArchiveFile(t.Context(), dir, source.path, ExportOptions{Replace: true}); !errors.Is(err, fs.ErrExist) {
-		t.Errorf("a directory: %v", err)
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(name, link); err != nil {
+		t.Fatal(err)
+	}
+	for _, there := range []string{dir, link} {
+		if _, err := WriteArchiveFile(t.Context(), there, source.path, ExportOptions{Replace: true}); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s is no file: %v", there, err)
+		}
 	}
 	if _, err := WriteArchiveFile(t.Context(), filepath.Join(dir, "no", "a.tar"), source.path, ExportOptions{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no directory: %v", err)
