@@ -209,9 +209,7 @@ func (h *restoreHistory) missing(r *watched) int {
 
 func (h *restoreHistory) start(t *testing.T) *watched {
 	t.Helper()
-	p := h.program(t, "restore", "--from", h.source.checkpoints, "--trust-source", "--json")
-	p.Env = append(p.Env, fmt.Sprint("GOMAXPROCS=", restoreWorkers))
-	return h.source.watch.start(t, p)
+	return h.source.watch.start(t, h.program(t, "restore", "--from", h.source.checkpoints, "--trust-source", "--json"))
 }
 
 // ended waits for the end of a run, and returns its exit code.
@@ -260,7 +258,9 @@ func (h *restoreHistory) killed(t *testing.T) bool {
 
 func (h *restoreHistory) program(t *testing.T, args ...string) *program {
 	t.Helper()
-	return newProgram(t, h.dir, append(args, "--config", "ckpt.hcl", "--namespace", h.namespace)...)
+	p := newProgram(t, h.dir, append(args, "--config", "ckpt.hcl", "--namespace", h.namespace)...)
+	p.Env = append(p.Env, fmt.Sprint("GOMAXPROCS=", restoreWorkers))
+	return p
 }
 
 // aim waits for a moment to kill in. It returns false where the program has ended before.
