@@ -43,6 +43,8 @@ type dying struct {
 	// torn is how much has been written then of the file that is to be renamed to CURRENT; -1 where the process
 	// does not die with it.
 	torn int
+	// full says that it does not die then either: the disk is full, and the engine can remove what it has made.
+	full bool
 }
 
 var errDead = errors.New("the process is dead")
@@ -67,7 +69,9 @@ func (d *dying) SetMeta(fd storage.FileDesc) error {
 	if d.torn < 0 {
 		return d.Storage.SetMeta(fd)
 	}
-	d.left = -1
+	if !d.full {
+		d.left = -1
+	}
 	text := fmt.Sprintf("MANIFEST-%06d\n", fd.Num)
 	name := fmt.Sprintf("%s.%d", currentName, fd.Num)
 	return errors.Join(errDead, os.WriteFile(filepath.Join(d.dir, name), []byte(text[:min(d.torn, len(text))]), 0o600))
@@ -104,33 +108,35 @@ func (f *dyingFile) Sync() error {
 func TestKilledWhileMade(t *testing.T) {
 	calls, made := 0, false
 	for ; !made; calls++ {
-		t.Run(fmt.Sprintf("after %d calls", calls), func(t *testing.T) { made = killWhileMade(t, calls, -1) })
+		t.Run(fmt.Sprintf("after %d calls", calls), func(t *testing.T) { made = killWhileMade(t, calls, -1, false) })
 	}
 	if calls < 5 {
 		t.Errorf("made with %d calls", calls)
 	}
 	for _, torn := range []int{0, 5, 1 << 10} {
-		t.Run(fmt.Sprintf("CURRENT torn at %d", torn), func(t *testing.T) {
-			if killWhileMade(t, calls, torn) {
-				t.Error("it was made all the same")
-			}
-		})
+		for _, full := range []bool{false, true} {
+			t.Run(fmt.Sprintf("CURRENT torn at %d, disk full: %v", torn, full), func(t *testing.T) {
+				if killWhileMade(t, calls, torn, full) {
+					t.Error("it was made all the same")
+				}
+			})
+		}
 	}
 }
 
 // killWhileMade says whether the engine's files were made, because there were no more calls.
-func killWhileMade(t *testing.T, calls, torn int) (made bool) {
+func killWhileMade(t *testing.T, calls, torn int, full bool) (made bool) {
 	cfg := unstored(t)
 	path := filepath.Join(cfg.Dir, dirName)
 	under, err := storage.OpenFile(path, false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	st := &dying{Storage: under, dir: path, left: calls, torn: torn}
+	st := &dying{Storage: under, dir: path, left: calls, torn: torn, full: full}
 	engine, err := leveldb.Open(st, nil)
 	if made = err == nil; made {
 		err = engine.Close()
-	} else if st.left < 0 {
+	} else if st.left < 0 || full {
 		err = nil // of that; the engine's error does not say it
 	}
 	if err = errors.Join(err, under.Close()); err != nil {

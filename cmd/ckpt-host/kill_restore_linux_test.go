@@ -209,9 +209,7 @@ func (h *restoreHistory) missing(r *watched) int {
 
 func (h *restoreHistory) start(t *testing.T) *watched {
 	t.Helper()
-	p := h.program(t, "restore", "--from", h.source.checkpoints, "--trust-source", "--json")
-	p.Env = append(p.Env, fmt.Sprint("GOMAXPROCS=", restoreWorkers))
-	return h.source.watch.start(t, p)
+	return h.source.watch.start(t, h.program(t, "restore", "--from", h.source.checkpoints, "--trust-source", "--json"))
 }
 
 // ended waits for the end of a run, and returns its exit code.
@@ -228,12 +226,11 @@ func (h *restoreHistory) ended(t *testing.T, r *watched) int {
 // killed runs the program, and says whether it was killed. Where it was not, the restore has come to its end.
 func (h *restoreHistory) killed(t *testing.T) bool {
 	r := h.start(t)
-	plugin, struck := h.done()%2 == 1, false
-	var phase restorePhase
-	if len(h.runs) < killsPerDatabase && h.aim(t, r) {
-		phase, struck = h.phase(r), h.strike(t, r, plugin)
-	}
-	switch code := h.ended(t, r); {
+	plugin := h.done()%2 == 1
+	struck := len(h.runs) < killsPerDatabase && h.aim(t, r) && h.strike(t, r, plugin)
+	code := h.ended(t, r)
+	phase := h.phase(r) // the kill may have come later than it was meant to
+	switch {
 	case struck && code != 0 && plugin:
 		h.plugin++
 		r.end(t, 7, nil)
@@ -260,7 +257,9 @@ func (h *restoreHistory) killed(t *testing.T) bool {
 
 func (h *restoreHistory) program(t *testing.T, args ...string) *program {
 	t.Helper()
-	return newProgram(t, h.dir, append(args, "--config", "ckpt.hcl", "--namespace", h.namespace)...)
+	p := newProgram(t, h.dir, append(args, "--config", "ckpt.hcl", "--namespace", h.namespace)...)
+	p.Env = append(p.Env, fmt.Sprint("GOMAXPROCS=", restoreWorkers))
+	return p
 }
 
 // aim waits for a moment to kill in. It returns false where the program has ended before.
