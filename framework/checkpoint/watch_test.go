@@ -591,14 +591,22 @@ func TestPinnedFromTheDecision(t *testing.T) {
 	c.grow(t, 1, 35, true)
 	m := c.with(t, CheckpointerConfig{RootsPerVersion: 2, Parameters: &CreationParameters{Interval: 10, NumKept: 3}})
 	m.NotifyNewVersion(35)
-	for range 6 {
-		<-f.coming
+	idle := make(chan error, 1)
+	go func() { idle <- m.Wait(t.Context()) }()
+	for made := range 6 {
+		select {
+		case <-f.coming:
+		case err := <-idle:
+			t.Fatalf("only %d checkpoints of 6 are made, %v", made, err)
+		}
 		p.prune(t.Context())
 		if v := <-f.reached; v%10 != 0 {
 			t.Errorf("made version %d", v)
 		}
 	}
-	wait(t, m)
+	if err := <-idle; err != nil {
+		t.Error(err)
+	}
 	c.check(t, 30, 30, 20, 20, 10, 10)
 	p.prune(t.Context())
 	if earliest, _, err := c.ndb.GetEarliestVersion(t.Context()); err != nil || earliest != 35 {
