@@ -57,7 +57,7 @@ func mountDisk(t *testing.T, dir string, pages int) *disk {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, size(pages)); err != nil {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, tmpfsSize(pages)); err != nil {
 		t.Skip("a file system can't be mounted here:", err)
 	}
 	t.Cleanup(func() {
@@ -68,12 +68,12 @@ func mountDisk(t *testing.T, dir string, pages int) *disk {
 	return &disk{dir}
 }
 
-func size(pages int) string { return fmt.Sprintf("size=%d", pages*os.Getpagesize()) }
+func tmpfsSize(pages int) string { return fmt.Sprintf("size=%d", pages*os.Getpagesize()) }
 
 // resize makes the disk hold so many pages.
 func (d *disk) resize(t *testing.T, pages int) {
 	t.Helper()
-	if err := unix.Mount("", d.dir, "", unix.MS_REMOUNT, size(pages)); err != nil {
+	if err := unix.Mount("", d.dir, "", unix.MS_REMOUNT, tmpfsSize(pages)); err != nil {
 		t.Fatal(err)
 	}
 }
