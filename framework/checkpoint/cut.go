@@ -248,10 +248,10 @@ func (p *pipeline) open(ctx context.Context, index uint64) (*chunkWork, error) {
 	out, in := newChunkEncoder(&p.limits)
 	w := &chunkWork{out: out, counts: make(chan [2]uint64, 1)}
 	p.group.Go(func() error {
-		defer func() { <-p.slots }()
 		if err := p.write(index, in, w.counts); err != nil {
-			return fmt.Errorf("chunk %d: %w", index, err)
+			return fmt.Errorf("chunk %d: %w", index, err) // nobody gets the slot: no other chunk is begun
 		}
+		<-p.slots
 		return nil
 	})
 	return w, nil
