@@ -55,16 +55,18 @@ func WithCreatorLimits(limits Limits) CreatorOption {
 type Verification int
 
 const (
-	// VerifyAlways verifies every checkpoint. It costs about as much again as making it.
-	VerifyAlways Verification = iota
-	// VerifyUnlessIntegrity leaves it out where the database finds what is damaged by itself (see
-	// db.Capabilities): then damage to the files as they are written is all that could be found.
-	VerifyUnlessIntegrity
+	// VerifyUnlessIntegrity verifies where the database does not declare that it finds by itself what is
+	// damaged (see db.Capabilities): elsewhere, damage to the files as they are written is all that could be
+	// found.
+	VerifyUnlessIntegrity Verification = iota
+	// VerifyAlways verifies every checkpoint, while it is made. It costs more than making it.
+	VerifyAlways
 	// VerifyNever verifies none.
 	VerifyNever
 )
 
-// WithVerification sets which checkpoints are verified before they appear; the default is VerifyAlways.
+// WithVerification sets which checkpoints are verified before they appear; the default is
+// VerifyUnlessIntegrity.
 func WithVerification(v Verification) CreatorOption {
 	return func(c *fileCreator) { c.verification = v }
 }

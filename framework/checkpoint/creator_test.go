@@ -730,7 +730,8 @@ func TestVerifiedWhenMade(t *testing.T) {
 		refused   bool
 	}{
 		{nil, false, true},
-		{nil, true, true}, // what a database promises is believed where the setting says so
+		{nil, true, false}, // what a database promises is believed, unless the setting says otherwise
+		{[]CreatorOption{WithVerification(VerifyAlways)}, true, true},
 		{[]CreatorOption{WithVerification(VerifyUnlessIntegrity)}, false, true},
 		{[]CreatorOption{WithVerification(VerifyUnlessIntegrity)}, true, false},
 		{[]CreatorOption{WithVerification(VerifyNever)}, false, false},

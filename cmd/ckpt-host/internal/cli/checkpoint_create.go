@@ -168,7 +168,7 @@ func (e *env) createCheckpoint(ctx context.Context, ns *config.Namespace, ndb db
 	meter := console.NewMeter(fmt.Sprintf("making the %s checkpoint of version %d", root.Type, root.Version), console.Amount{})
 	progress := e.StartMeter(meter)
 	defer progress.Stop()
-	verification := checkpoint.VerifyAlways
+	var verification checkpoint.Verification
 	if c := ns.Checkpoints; c != nil {
 		verification = c.Verification
 	}

@@ -100,7 +100,7 @@ namespace "one" {
 
     initial_version = 7
     jitter          = "1m30s"
-    verification    = "unless_integrity"
+    verification    = "always"
   }
   limits {
     key_bytes   = 64
@@ -149,7 +149,7 @@ namespace "two" {
 				Name: "one", ID: testNamespace(1), Backend: backend,
 				Checkpoints: &Checkpoints{
 					Interval: 10, Keep: 3, ChunkSize: 64 << 10, Threads: 4,
-					InitialVersion: version(7), Jitter: 90 * time.Second, Verification: checkpoint.VerifyUnlessIntegrity,
+					InitialVersion: version(7), Jitter: 90 * time.Second, Verification: checkpoint.VerifyAlways,
 				},
 				KeyBytes: 64, ValueBytes: 1 << 20,
 				Limits:      checkpoint.Limits{Chunks: 1000, MetadataBytes: 64 << 10, ChunkBytes: 2 << 20, RawBytes: 3 << 20, Entries: 4000},

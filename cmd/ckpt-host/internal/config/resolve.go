@@ -226,7 +226,7 @@ func (r *resolver) namespace(b *namespaceBlock, backends map[string]*Backend, da
 			ChunkSize: r.size(c.ChunkSize, DefaultChunkSize, 0, MaxChunkSize),
 			Threads:   int(r.number(c.Threads, 0, 0, MaxThreads, "subtrees")),
 			Jitter:    r.duration(c.Jitter, 0, MaxJitter),
-			Verification: choice(r, c.Verification, checkpoint.VerifyAlways, map[string]checkpoint.Verification{
+			Verification: choice(r, c.Verification, checkpoint.VerifyUnlessIntegrity, map[string]checkpoint.Verification{
 				"always":           checkpoint.VerifyAlways,
 				"unless_integrity": checkpoint.VerifyUnlessIntegrity,
 				"never":            checkpoint.VerifyNever,
