@@ -2,6 +2,7 @@ package mkvs
 
 import (
 	"context"
+	"math"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -96,11 +97,11 @@ func (t *Tree) apply(ctx context.Context, r run, forks forks, s *stream) (*node.
 		forkFrom = forkChangesRead
 	}
 	a := &applier{
-		application: &application{ctx: working, cancel: cancel, forks: forks, forkFrom: forkFrom, stream: s},
+		application: &application{ctx: working, cancel: cancel, forks: forks, forkFrom: forkFrom, stream: s, paths: t.ndb != nil && !t.base.IsEmpty()},
 		loader:      t.loader(),
 		nodes:       nodes{copies: true},
 	}
-	root, err := a.apply(t.root, 0, r)
+	root, err := a.applyToSide(t.root, 0, r, math.MaxInt)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:
