@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -20,8 +21,8 @@ type ImportWay string
 const (
 	// ImportOne is all entries as one version.
 	ImportOne ImportWay = "one version"
-	// ImportVersions is versions of some entries each, each safe from a loss of power before the next one is
-	// begun.
+	// ImportVersions is versions of some entries each, each finalized, and so safe from a loss of power, before
+	// the next one is: one is made while the one before it is being finalized.
 	ImportVersions ImportWay = "versions"
 )
 
@@ -48,7 +49,7 @@ type ImportCost struct {
 	Versions         int       `json:"versions"`
 	Seconds          float64   `json:"seconds"`
 	EntriesPerSecond float64   `json:"entries_per_second"`
-	// Version is how long each version took, where there are several.
+	// Version is how long it took from one version that was finalized to the next, where there are several.
 	Version *Times `json:"version,omitempty"`
 	// Host is this process, with the data set in it, and Plugin the database's, where that is another.
 	Host   ProcessCost  `json:"host"`
@@ -143,19 +144,13 @@ func (im *importRun) insert(ctx context.Context, tree *mkvs.Tree, from, to int) 
 	return nil
 }
 
-// finalize commits a tree as the next version, and finalizes that.
-func (im *importRun) finalize(ctx context.Context, tree *mkvs.Tree) error {
+// commit commits a tree as the next version.
+func (im *importRun) commit(ctx context.Context, tree *mkvs.Tree) (node.Root, error) {
 	next := im.root
 	next.Version++
 	var err error
-	if _, next.Hash, err = tree.Commit(ctx, next.Namespace, next.Version); err != nil {
-		return err
-	}
-	if err := im.ndb.Finalize(ctx, []node.Root{next}); err != nil {
-		return err
-	}
-	im.root = next
-	return nil
+	_, next.Hash, err = tree.Commit(ctx, next.Namespace, next.Version)
+	return next, err
 }
 
 func (im *importRun) one(ctx context.Context) error {
@@ -164,22 +159,46 @@ func (im *importRun) one(ctx context.Context) error {
 	if err := im.insert(ctx, tree, 0, len(im.order)); err != nil {
 		return err
 	}
-	return im.finalize(ctx, tree)
+	root, err := im.commit(ctx, tree)
+	if err != nil {
+		return err
+	}
+	im.root = root
+	return im.ndb.Finalize(ctx, []node.Root{root})
 }
 
-func (im *importRun) versions(ctx context.Context) error {
+// versions commits each version while the one before it is being finalized.
+func (im *importRun) versions(ctx context.Context) (err error) {
 	tree := mkvs.NewWithRoot(im.ndb, im.root, mkvs.WithCapacity(importCapacity))
 	defer tree.Close()
 	im.times = slices.Grow(im.times, len(im.order)/im.opts.VersionEntries+1)
+	began := time.Now()
+	var finalizing chan error
+	wait := func() error {
+		if finalizing == nil {
+			return nil
+		}
+		err := <-finalizing
+		finalizing = nil
+		im.times = append(im.times, time.Since(began))
+		began = time.Now()
+		return err
+	}
+	defer func() { err = errors.Join(err, wait()) }()
 	for from := 0; from < len(im.order); from += im.opts.VersionEntries {
-		began := time.Now()
 		if err := im.insert(ctx, tree, from, min(from+im.opts.VersionEntries, len(im.order))); err != nil {
 			return err
 		}
-		if err := im.finalize(ctx, tree); err != nil {
+		root, err := im.commit(ctx, tree)
+		if err != nil {
 			return err
 		}
-		im.times = append(im.times, time.Since(began))
+		if err := wait(); err != nil {
+			return err
+		}
+		finalizing = make(chan error, 1)
+		go func() { finalizing <- im.ndb.Finalize(ctx, []node.Root{root}) }()
+		im.root = root
 	}
 	return nil
 }

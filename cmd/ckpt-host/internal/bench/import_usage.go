@@ -13,13 +13,14 @@ type processWatch struct {
 	// before is what this one used at the beginning.
 	before int64
 	cpu    []float64
+	meters []*anonMeter
 	peaks  []int64
 	stop   chan struct{}
 	done   sync.WaitGroup
 }
 
 // anonEvery is how often memory is looked at: nothing keeps its peak.
-const anonEvery = 2 * time.Millisecond
+const anonEvery = 10 * time.Millisecond
 
 // watchProcesses begins to watch this process and another, if pid is not 0. What earlier steps have left in
 // memory is given back before.
@@ -32,6 +33,7 @@ func watchProcesses(pid int) *processWatch {
 	w.peaks = make([]int64, len(w.pids))
 	for _, pid := range w.pids {
 		w.cpu = append(w.cpu, processCPU(pid))
+		w.meters = append(w.meters, newAnonMeter(pid))
 	}
 	w.look()
 	w.before = w.peaks[0]
@@ -51,8 +53,8 @@ func watchProcesses(pid int) *processWatch {
 }
 
 func (w *processWatch) look() {
-	for i, pid := range w.pids {
-		w.peaks[i] = max(w.peaks[i], anonBytes(pid))
+	for i, m := range w.meters {
+		w.peaks[i] = max(w.peaks[i], m.bytes())
 	}
 }
 
@@ -63,6 +65,7 @@ func (w *processWatch) end() (host ProcessCost, plugin *ProcessCost) {
 	w.look()
 	costs := make([]ProcessCost, len(w.pids))
 	for i, pid := range w.pids {
+		w.meters[i].close()
 		costs[i] = ProcessCost{CPUSeconds: processCPU(pid) - w.cpu[i], PeakAnonBytes: w.peaks[i]}
 	}
 	if len(costs) > 1 {
