@@ -55,7 +55,7 @@ func (t *Tree) change(ctx context.Context, key, value []byte) error {
 	var before change
 	i, there := t.changes.find(key)
 	if there {
-		before = t.changes.list[i]
+		before = *t.changes.list.at(i)
 	}
 	if err := t.changes.set(key, value); err != nil {
 		return err

@@ -104,7 +104,7 @@ func (t *Tree) sortedLog() writelog.WriteLog {
 	if !t.writeLog {
 		return nil
 	}
-	all := make([]uint32, len(t.changes.list))
+	all := make([]uint32, t.changes.list.len())
 	for i := range all {
 		all[i] = uint32(i)
 	}

@@ -33,3 +33,6 @@ func EachInMemory(t *Tree, f func(*node.Pointer)) {
 	}
 	each(t.root)
 }
+
+// SetBuilderChanges sets how many entries a builder makes nodes of at once.
+func SetBuilderChanges(b *Builder, n int) { b.most = n }

@@ -59,6 +59,8 @@ type encodedRun struct {
 	lengths []entryLength
 	// goesOn says that the run does not end here.
 	goesOn bool
+	// log is a part of the write log, where that is what there is to put.
+	log writelog.WriteLog
 }
 
 type entryLength struct{ position, record int }
@@ -109,35 +111,46 @@ func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*nod
 	return out, nil
 }
 
-// sendBelow sends what is below a node, whose position is the first depth bits of key.
+// sendBelow sends what is below a node, whose position is the first depth bits of key, and was not sent before.
 func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode, depth node.Depth, key node.Key) error {
-	out := take(s.spareRuns, func() *encodedRun { return new(encodedRun) })
-	out.buf, out.lengths = out.buf[:0], out.lengths[:0]
+	var out *encodedRun
 	e.put = func(position, record []byte) error {
+		if out == nil {
+			out = take(s.spareRuns, func() *encodedRun { return new(encodedRun) })
+			out.buf, out.lengths = out.buf[:0], out.lengths[:0]
+		}
 		out.add(position, record)
 		return nil
+	}
+	e.sent = func() error {
+		if out == nil {
+			return nil
+		}
+		select {
+		case s.runs <- out:
+			out = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	start := labelStart(depth)
 	e.path.CopyBits(0, key, depth)
 	e.path.CopyBits(start, n.Label, n.LabelBitLength)
 	for _, child := range [2]*node.Pointer{n.Left, n.Right} {
-		if !isSent(child) {
-			continue
+		switch {
+		case child == nil || child.Clean:
+		case child.Node == nil: // what is on its other sides is another run
+			if err := e.sent(); err != nil {
+				return err
+			}
+		case isSent(child):
+			if err := e.encode(ctx, child, start+n.LabelBitLength+1); err != nil {
+				return err
+			}
 		}
-		if err := e.encode(ctx, child, start+n.LabelBitLength+1); err != nil {
-			return err
-		}
 	}
-	if len(out.lengths) == 0 {
-		give(s.spareRuns, out)
-		return nil
-	}
-	select {
-	case s.runs <- out:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return e.sent()
 }
 
 // isSent says whether the node that a child of the uppermost node points to is sent. A leaf is not: it may
@@ -169,7 +182,7 @@ func (a *applier) keepPart(ptr *node.Pointer) *node.Pointer {
 		return nil
 	case ptr.Clean && ptr.Embedded:
 		return ptr
-	case isSent(ptr) || ptr.Clean:
+	case isSent(ptr) || ptr.Node == nil || ptr.Clean:
 		return &node.Pointer{Clean: ptr.Clean, Hash: ptr.Hash, Address: ptr.Address}
 	}
 	leaf := ptr.Node.(*node.LeafNode)
@@ -197,8 +210,9 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.Write
 		case !more:
 			return putWriteLog(ctx, batch, log)
 		case r != nil:
-			err = r.put(ctx, batch)
-			give(s.spareRuns, r)
+			if err = r.put(ctx, batch); r.log == nil {
+				give(s.spareRuns, r)
+			}
 		default:
 			log, err = putLogPart(ctx, batch, log)
 		}
@@ -209,6 +223,9 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.Write
 }
 
 func (r *encodedRun) put(ctx context.Context, batch db.Batch) error {
+	if r.log != nil {
+		return putWriteLog(ctx, batch, r.log)
+	}
 	rest := r.buf
 	for _, l := range r.lengths {
 		end := l.position + l.record
