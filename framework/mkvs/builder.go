@@ -34,6 +34,7 @@ type Builder struct {
 	// full takes what is to be made nodes of. What these come to is in node when written is closed, and what
 	// failed is ctx's cause.
 	full    chan changes
+	empty   chan changes // what was full, and can be filled again
 	stream  *stream
 	node    *node.Pointer
 	written chan struct{}
@@ -58,7 +59,7 @@ func NewBuilder(ctx context.Context, ndb db.NodeDB, root node.Root, opts ...Opti
 	}
 	b := &Builder{
 		settings: t, root: root, batch: batch, filling: newChanges(), most: builderChanges,
-		full: make(chan changes), written: make(chan struct{}),
+		full: make(chan changes), empty: make(chan changes, 1), written: make(chan struct{}),
 	}
 	b.ctx, b.cancel = context.WithCancelCause(ctx)
 	forks := newForks(false)
@@ -108,7 +109,11 @@ func (b *Builder) Add(key, value []byte) error {
 func (b *Builder) handOver() error {
 	select {
 	case b.full <- b.filling:
-		b.filling = newChanges()
+		select {
+		case b.filling = <-b.empty:
+		default:
+			b.filling = newChanges()
+		}
 		return nil
 	case <-b.ctx.Done():
 		return context.Cause(b.ctx)
@@ -201,6 +206,14 @@ func (b *Builder) build(full <-chan changes, forks forks) error {
 			}
 			rest = append(append(rest[:0], left.first()...), left.value(0)...)
 			keyLength = len(left.first())
+			if logs { // which are still to be put
+				continue
+			}
+			c.reset()
+			select {
+			case b.empty <- c:
+			default:
+			}
 		case <-b.ctx.Done():
 			return context.Cause(b.ctx)
 		}

@@ -77,6 +77,14 @@ func (l *changeList) removeLast() {
 	}
 }
 
+// reset empties the list.
+func (l *changeList) reset() {
+	if len(l.pieces) > 0 {
+		clear(l.pieces[1:])
+		l.pieces = append(l.pieces[:0], l.pieces[0][:0])
+	}
+}
+
 const (
 	changeRemoved = 1 << iota // the key is removed, otherwise it is set to the value
 	changePending             // this is not applied
@@ -165,6 +173,13 @@ func (c *changes) set(key, value []byte) error {
 		c.pending = append(c.pending, i)
 	}
 	return nil
+}
+
+// reset forgets all changes, of which none was ever looked for, and whose keys and values nobody has any more.
+func (c *changes) reset() {
+	c.memory.reset()
+	c.list.reset()
+	c.pending = c.pending[:0]
 }
 
 // append makes a change that sets a key like which there is none, and which is never looked for.

@@ -3,6 +3,7 @@ package mkvs
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -18,6 +19,8 @@ type stream struct {
 	runChanges int
 
 	runs chan *encodedRun
+	// longest is the length of the longest run so far, about: the next ones take their memory at once.
+	longest atomic.Int64
 	// spareRuns and spareDesks hold what can be used again.
 	spareRuns  chan *encodedRun
 	spareDesks chan *desk
@@ -40,6 +43,14 @@ func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream 
 		spareDesks: make(chan *desk, workers),
 	}
 }
+
+// newRun returns an empty run.
+func (s *stream) newRun() *encodedRun {
+	return &encodedRun{buf: make([]byte, 0, min(s.longest.Load(), maxRunRoom))}
+}
+
+// maxRunRoom bounds the memory that a run takes before it needs it.
+const maxRunRoom = 1 << 20
 
 // sends says whether a subtree to which so many changes are applied, and so many to all of its parent, is
 // one to send. Few changes stay with the nodes above.
@@ -116,7 +127,7 @@ func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode
 	var out *encodedRun
 	e.put = func(position, record []byte) error {
 		if out == nil {
-			out = take(s.spareRuns, func() *encodedRun { return new(encodedRun) })
+			out = take(s.spareRuns, s.newRun)
 			out.buf, out.lengths = out.buf[:0], out.lengths[:0]
 		}
 		out.add(position, record)
@@ -125,6 +136,9 @@ func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode
 	e.sent = func() error {
 		if out == nil {
 			return nil
+		}
+		if n := int64(len(out.buf)); n > s.longest.Load() {
+			s.longest.Store(n)
 		}
 		select {
 		case s.runs <- out:

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,17 +18,19 @@ import (
 // ImportWay is how a data set comes into an empty database.
 type ImportWay string
 
-// The ways. The first two take the entries in random order.
+// The ways. The first two take the entries in random order, the third in the order of their keys.
 const (
 	// ImportOne is all entries as one version.
 	ImportOne ImportWay = "one version"
 	// ImportVersions is versions of some entries each, each finalized, and so safe from a loss of power, before
 	// the next one is: one is made while the one before it is being finalized.
 	ImportVersions ImportWay = "versions"
+	// ImportSorted is all entries as one version, in memory that does not grow with their number.
+	ImportSorted ImportWay = "sorted"
 )
 
 // ImportWays are all ways, in the order in which they are measured.
-var ImportWays = []ImportWay{ImportOne, ImportVersions}
+var ImportWays = []ImportWay{ImportOne, ImportVersions, ImportSorted}
 
 // ImportOptions say what Import measures.
 type ImportOptions struct {
@@ -80,11 +83,16 @@ func Import(ctx context.Context, ndb db.NodeDB, data *data, opts ImportOptions) 
 	way, known := map[ImportWay]func(context.Context) error{
 		ImportOne:      im.one,
 		ImportVersions: im.versions,
+		ImportSorted:   im.sorted,
 	}[opts.Way]
 	if !known {
 		return r, fmt.Errorf("there is no way to import called %q", opts.Way)
 	}
-	im.shuffle()
+	if opts.Way == ImportSorted {
+		im.sort()
+	} else {
+		im.shuffle()
+	}
 	watched := watchProcesses(opts.PluginPID)
 	r.InputBytes = watched.before
 	began := time.Now()
@@ -112,6 +120,14 @@ type importRun struct {
 	order []uint32
 	root  node.Root
 	times []time.Duration
+}
+
+// sort makes the order that of the keys.
+func (im *importRun) sort() {
+	im.shuffle()
+	slices.SortFunc(im.order, func(a, b uint32) int {
+		return bytes.Compare(im.data.field(2*int(a)), im.data.field(2*int(b)))
+	})
 }
 
 // shuffle makes the order a random one, the same each time.
@@ -165,6 +181,29 @@ func (im *importRun) one(ctx context.Context) error {
 	}
 	im.root = root
 	return im.ndb.Finalize(ctx, []node.Root{root})
+}
+
+func (im *importRun) sorted(ctx context.Context) error {
+	next := im.root
+	next.Version++
+	b, err := mkvs.NewBuilder(ctx, im.ndb, next, mkvs.WithoutWriteLog())
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	for i, at := range im.order {
+		if i%10_000 == 0 {
+			im.tell(i)
+		}
+		key, value := im.data.entry(int(at))
+		if err := b.Add(key, value); err != nil {
+			return err
+		}
+	}
+	if im.root, err = b.Commit(); err != nil {
+		return err
+	}
+	return im.ndb.Finalize(ctx, []node.Root{im.root})
 }
 
 // versions commits each version while the one before it is being finalized.
