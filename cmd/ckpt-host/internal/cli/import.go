@@ -37,6 +37,7 @@ func newImportCommand(e *env) *cobra.Command {
 	var (
 		flags    = namespaceFlags{restart: true}
 		encoding string
+		sorted   bool
 		asJSON   bool
 	)
 	cmd := &cobra.Command{
@@ -51,6 +52,9 @@ func newImportCommand(e *env) *cobra.Command {
 The operations of a version stand together; versions ascend by one, and the first follows the newest in
 the database (in an empty one it can be any). Each version is committed and finalized. A line that is
 wrong ends the import, and the versions before it are kept.
+
+With --sorted, the state of the database's first version comes in the order of its keys, and is imported in
+memory that does not grow with it.
 
 Where the namespace has a checkpoints block, checkpoints are made meanwhile.`,
 		Example: `  ckpt-host import --config ckpt.hcl --namespace demo changes.ndjson
@@ -72,15 +76,22 @@ Where the namespace has a checkpoints block, checkpoints are made meanwhile.`,
 			defer input.Close()
 			return e.withDatabase(cmd.Context(), ns, &flags, host.Write, func(ndb db.NodeDB) error {
 				reader := ndjson.NewReader(input, form, ndb.Info().MaxKeyBytes, ndb.Info().MaxValueBytes)
-				return e.runImport(cmd.Context(), ns, ndb, reader, name, asJSON)
+				return e.runImport(cmd.Context(), ns, ndb, reader, importInput{name, sorted}, asJSON)
 			})
 		},
 	}
 	flags.add(cmd)
 	flags.addLockWait(cmd)
 	addEncodingFlag(cmd, &encoding)
+	cmd.Flags().BoolVar(&sorted, "sorted", false, "the keys of the first version's state come in order, and the database is empty")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// importInput is what is known of the input: what it is called, and whether it is sorted.
+type importInput struct {
+	name   string
+	sorted bool
 }
 
 func addEncodingFlag(cmd *cobra.Command, encoding *string) {
@@ -121,7 +132,7 @@ func openInput(ctx context.Context, e *env, path string) (io.ReadCloser, string,
 	return f, path, nil
 }
 
-func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, reader *ndjson.Reader, name string, asJSON bool) error {
+func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, reader *ndjson.Reader, input importInput, asJSON bool) error {
 	began := time.Now()
 	maker, err := startCheckpointer(ctx, e, ns, ndb)
 	if err != nil {
@@ -132,6 +143,11 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 		return errors.Join(err, maker.stop())
 	}
 	defer im.Close()
+	if input.sorted {
+		if err := im.Sorted(); err != nil {
+			return errors.Join(exit.Errorf(exit.Usage, "--sorted: %w", err), maker.stop())
+		}
+	}
 	progress := e.StartProgress(func() string { return importProgress(im.Status(), time.Since(began)) })
 	defer progress.Stop()
 
@@ -149,7 +165,7 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 		if makerErr != nil {
 			e.Note("%s", makerErr)
 		}
-		return importFailed(importErr, name, done)
+		return importFailed(importErr, input.name, done)
 	}
 	if makerErr != nil {
 		return makerErr
