@@ -233,6 +233,10 @@ func rawCalls(rpc pb.NodeDBClient, handle uint64, r *pb.Root) map[string]func(ct
 		"GetPath": func(ctx context.Context) error {
 			return ends(rpc.GetPath(ctx, &pb.GetPathRequest{Handle: handle, Root: r, Address: &pb.Address{Version: 1}, Key: []byte("key")}))
 		},
+		"GetPaths": func(ctx context.Context) error {
+			starts := []*pb.PathStart{{Address: &pb.Address{Version: 1}, Key: []byte("key")}}
+			return ends(rpc.GetPaths(ctx, &pb.GetPathsRequest{Handle: handle, Root: r, Starts: starts}))
+		},
 		"Walk": func(ctx context.Context) error {
 			return ends(rpc.Walk(ctx, &pb.WalkRequest{Handle: handle, Root: r}))
 		},
