@@ -184,9 +184,11 @@ func (a *applier) keep(ptr *node.Pointer) *node.Pointer {
 		return a.keepPart(ptr)
 	}
 	copied := *n
-	copied.Label = bytes.Clone(n.Label)
+	if len(n.Label) > shortLabel {
+		copied.Label = bytes.Clone(n.Label)
+	}
 	copied.LeafNode, copied.Left, copied.Right = a.keepPart(n.LeafNode), a.keepPart(n.Left), a.keepPart(n.Right)
-	return &node.Pointer{Hash: ptr.Hash, Node: &copied}
+	return newInternal(copied)
 }
 
 // keepPart is keep for a part of a node. What is below it is only pointed to: it is sent or stored.
