@@ -73,7 +73,7 @@ func NewBuilder(ctx context.Context, ndb db.NodeDB, root node.Root, opts ...Opti
 	}()
 	go func() {
 		defer close(b.written)
-		if err := b.stream.putRuns(b.ctx, batch, nil); err != nil {
+		if err := b.stream.putRuns(b.ctx, batch, new(logWriter)); err != nil {
 			b.cancel(err)
 		}
 		for range b.stream.runs { // until the other has ended

@@ -2,6 +2,7 @@ package mkvs
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -261,11 +262,43 @@ func (c *changes) noteExisted(i uint32) {
 // is there now is left out.
 func (c *changes) writeLog(all run) writelog.WriteLog {
 	log := make(writelog.WriteLog, 0, all.len())
-	for _, r := range all.refs {
-		value := c.value(r.change)
-		if value != nil || c.list.at(r.change).existed {
-			log = append(log, writelog.LogEntry{Key: c.key(r.change), Value: value})
+	for i := range all.len() {
+		if entry, is := c.logEntry(all, i); is {
+			log = append(log, entry)
 		}
 	}
 	return slices.Clip(log)
+}
+
+// logEntry is change i of a run as the write log has it, if that does.
+func (c *changes) logEntry(r run, i int) (writelog.LogEntry, bool) {
+	n := r.refs[i].change
+	value := c.value(n)
+	return writelog.LogEntry{Key: c.key(n), Value: value}, value != nil || c.list.at(n).existed
+}
+
+// logWriter puts a run's write log into a batch, part by part.
+type logWriter struct {
+	rest run
+	part writelog.WriteLog
+}
+
+// done says that all is put.
+func (w *logWriter) done() bool { return w.rest.len() == 0 }
+
+// put puts the next part.
+func (w *logWriter) put(ctx context.Context, batch db.Batch) error {
+	w.part = w.part[:0]
+	i := 0
+	for size := 0; i < w.rest.len() && size < writeLogPart; i++ {
+		if entry, is := w.rest.c.logEntry(w.rest, i); is {
+			w.part = append(w.part, entry)
+			size += len(entry.Key) + len(entry.Value) + logEntryOverhead
+		}
+	}
+	w.rest = w.rest.from(i)
+	if len(w.part) == 0 {
+		return nil
+	}
+	return batch.PutWriteLog(ctx, w.part)
 }

@@ -57,17 +57,16 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 		c.node, a, applyErr = t.apply(working, r, forks, s)
 		c.removed = a.removed
 	}()
-	// What is set belongs on the write log whatever was there before, so there is no need to wait.
-	var log, rest writelog.WriteLog
-	early := t.writeLog && !r.hasRemovals()
-	if early {
-		log = t.changes.writeLog(r)
-		if t.ndb.Info().Capabilities.WriteLogs {
-			rest = log
-		}
+	log := &logWriter{}
+	if t.writeLog && t.ndb.Info().Capabilities.WriteLogs {
+		log.rest = r
 	}
-	err := s.putRuns(ctx, batch, rest)
-	if err != nil {
+	// What is set belongs on the write log whatever was there before, so there is no need to wait.
+	early := log
+	if r.hasRemovals() {
+		early = &logWriter{}
+	}
+	if err := s.putRuns(ctx, batch, early); err != nil {
 		cancel()
 		for range s.runs { // until the others have ended
 		}
@@ -76,10 +75,14 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 	if applyErr != nil {
 		return nil, applyErr
 	}
-	if t.writeLog && !early {
-		log = t.changes.writeLog(r)
+	for !log.done() {
+		if err := log.put(ctx, batch); err != nil {
+			return nil, err
+		}
 	}
-	c.log, c.logPut = log, early
+	if c.logPut = true; t.writeLog && !t.storeLog {
+		c.log = t.changes.writeLog(r)
+	}
 	return &c, nil
 }
 

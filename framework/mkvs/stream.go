@@ -209,11 +209,11 @@ func (a *applier) keepPart(ptr *node.Pointer) *node.Pointer {
 
 // putRuns puts runs into a batch as they come, until the last one has come, and, while there are none, a
 // write log.
-func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
+func (s *stream) putRuns(ctx context.Context, batch db.Batch, log *logWriter) error {
 	for {
 		var r *encodedRun
 		more := true
-		if len(log) == 0 {
+		if log.done() {
 			r, more = <-s.runs
 		} else {
 			select {
@@ -224,13 +224,16 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.Write
 		var err error
 		switch {
 		case !more:
-			return putWriteLog(ctx, batch, log)
+			for err == nil && !log.done() {
+				err = log.put(ctx, batch)
+			}
+			return err
 		case r != nil:
 			if err = r.put(ctx, batch); r.log == nil {
 				give(s.spareRuns, r)
 			}
 		default:
-			log, err = putLogPart(ctx, batch, log)
+			err = log.put(ctx, batch)
 		}
 		if err != nil {
 			return err

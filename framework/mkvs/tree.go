@@ -53,6 +53,8 @@ type Tree struct {
 	// these are forgotten.
 	changes  changes
 	writeLog bool
+	// storeLog says that the write log is stored and not returned.
+	storeLog bool
 	// eager trees apply each change at once: they are of a proof, which may leave out what a change needs.
 	eager bool
 	// generation counts what iterators have to take note of.
@@ -96,6 +98,12 @@ func WithVerifyReads() Option {
 // where much is written at once.
 func WithoutWriteLog() Option {
 	return func(t *Tree) { t.writeLog = false }
+}
+
+// WithWriteLogStored makes Commit store the write log and not return it. It saves memory where much is written
+// at once.
+func WithWriteLogStored() Option {
+	return func(t *Tree) { t.storeLog = true }
 }
 
 // New returns an empty tree. Without a database (nil) it is kept in memory only, and Commit computes

@@ -77,7 +77,7 @@ func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*I
 	if im.finalized == nil {
 		im.finalized = func(uint64) {}
 	}
-	im.opts = []mkvs.Option{mkvs.WithCapacity(capacity)}
+	im.opts = []mkvs.Option{mkvs.WithCapacity(capacity), mkvs.WithWriteLogStored()}
 	if !ndb.Info().Capabilities.WriteLogs {
 		im.opts = append(im.opts, mkvs.WithoutWriteLog())
 	}
