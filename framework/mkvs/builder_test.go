@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -105,6 +106,33 @@ func TestBuilderOfMany(t *testing.T) {
 		t.Fatalf("root %s, want %s", built, root)
 	}
 	entriesLike(t, got, want)
+}
+
+// The memory of what was added is used again only when nobody has it any more.
+func TestBuilderUsesMemoryAgain(t *testing.T) {
+	m := model{}
+	for i := range 2400 {
+		m[fmt.Sprintf("%06d", i)] = []byte(fmt.Sprintf("%05000d", i))
+	}
+	want, got := newStrictDB(), newStrictDB()
+	tree := mkvs.New(want, node.RootTypeState)
+	for key, value := range m {
+		insert(t, tree, key, string(value))
+	}
+	log, root := commit(t, tree, 1)
+	built, err := build(t.Context(), got, m, 600, mkvs.WithRunChanges(100)) // 3 MB at once
+	if err != nil || built != root {
+		t.Fatalf("root %s, want %s: %v", built, root, err)
+	}
+	entriesLike(t, got, want)
+	if !reflect.DeepEqual(got.logs[root], log) {
+		t.Error("the write log is another")
+	}
+	unlogged := newStrictDB()
+	if built, err = build(t.Context(), unlogged, m, 600, mkvs.WithRunChanges(100), mkvs.WithoutWriteLog()); err != nil || built != root {
+		t.Fatalf("without a write log: root %s, want %s: %v", built, root, err)
+	}
+	entriesLike(t, unlogged, want)
 }
 
 // What is refused changes nothing.

@@ -133,7 +133,7 @@ func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode
 		out.add(position, record)
 		return nil
 	}
-	e.sent = func() error {
+	e.sent = func() error { // what comes after nodes that were sent before is another run
 		if out == nil {
 			return nil
 		}
@@ -152,16 +152,11 @@ func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode
 	e.path.CopyBits(0, key, depth)
 	e.path.CopyBits(start, n.Label, n.LabelBitLength)
 	for _, child := range [2]*node.Pointer{n.Left, n.Right} {
-		switch {
-		case child == nil || child.Clean:
-		case child.Node == nil: // what is on its other sides is another run
-			if err := e.sent(); err != nil {
-				return err
-			}
-		case isSent(child):
-			if err := e.encode(ctx, child, start+n.LabelBitLength+1); err != nil {
-				return err
-			}
+		if !isSent(child) {
+			continue
+		}
+		if err := e.encode(ctx, child, start+n.LabelBitLength+1); err != nil {
+			return err
 		}
 	}
 	return e.sent()

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -295,42 +296,55 @@ type slowFinalize struct {
 
 func (d *slowFinalize) Finalize(ctx context.Context, roots []node.Root) error {
 	d.begun <- roots[0].Version
-	if allowed := <-d.may; allowed != roots[0].Version {
+	var allowed uint64
+	select {
+	case allowed = <-d.may:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if allowed != roots[0].Version {
 		return fmt.Errorf("version %d is finalized, want %d", roots[0].Version, allowed)
 	}
 	return d.NodeDB.Finalize(ctx, roots)
 }
 
+// lines is input that comes line by line.
+type lines chan string
+
+func (l lines) Read(p []byte) (int, error) {
+	line, more := <-l
+	if !more {
+		return 0, io.EOF
+	}
+	return copy(p, line), nil
+}
+
 // TestFinalizesMeanwhile looks that the next version is committed while one is being finalized, that none is
 // told of before, and that an error of the last one is not lost.
 func TestFinalizesMeanwhile(t *testing.T) {
-	ctx := context.Background()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
 	sound := open(t)
-	defer sound.Close(ctx)
-	ndb := &slowFinalize{sound, make(chan uint64), make(chan uint64)}
+	defer sound.Close(context.Background())
+	ndb := &slowFinalize{sound, make(chan uint64, 3), make(chan uint64, 3)}
 	im, err := New(ctx, ndb, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer im.Close()
-	lines, feed := io.Pipe()
-	ended := make(chan error)
-	go func() { ended <- im.Run(ctx, ndjson.NewReader(lines, ndjson.Hex, 10, 10)) }()
-	write := func(version int) {
-		if _, err := fmt.Fprintf(feed, `{"version":%d,"key":"%02x","value":"00"}`+"\n", version, version); err != nil {
-			t.Error(err)
-		}
+	input := make(lines, 3)
+	ended := make(chan error, 1)
+	go func() { ended <- im.Run(ctx, ndjson.NewReader(input, ndjson.Hex, 10, 10)) }()
+	for version := range 3 {
+		input <- fmt.Sprintf(`{"version":%d,"key":"%02x","value":"00"}`+"\n", version+1, version)
 	}
-	write(1)
-	write(2)
 	if got := <-ndb.begun; got != 1 {
 		t.Fatalf("version %d is finalized", got)
 	}
-	write(3) // which ends version 2
-	for {    // its candidate comes, though version 1 is not finalized
+	for { // the third version has ended the second, whose candidate comes though the first is not finalized
 		roots, err := sound.GetRootsForVersion(ctx, 2)
 		if err != nil {
-			t.Fatal(err)
+			t.Fatal("version 2 waits for the first: ", err)
 		}
 		if len(roots) > 0 {
 			break
@@ -347,7 +361,7 @@ func TestFinalizesMeanwhile(t *testing.T) {
 	if im.Status().Last != 1 {
 		t.Errorf("%+v after version 1", im.Status())
 	}
-	feed.Close()
+	close(input)
 	ndb.may <- 2
 	if got := <-ndb.begun; got != 3 {
 		t.Fatalf("version %d is finalized", got)
