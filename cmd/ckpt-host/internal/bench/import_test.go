@@ -3,11 +3,13 @@ package bench
 import (
 	"context"
 	"flag"
+	"runtime"
 	"testing"
 
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
@@ -55,6 +57,48 @@ func openForImport(tb testing.TB, backend string, here bool) (db.NodeDB, int) {
 	}
 	closeWith(ndb)
 	return ndb, process.PID()
+}
+
+// TestImport imports in all ways, here and through a process: they lead to the same state.
+func TestImport(t *testing.T) {
+	data, err := newData(t.Context(), "accounts", 3500, func(int) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var h hash.Hash
+	for _, here := range []bool{true, false} {
+		for _, way := range ImportWays {
+			ndb, pid := openForImport(t, "bbolt", here)
+			told := 0
+			r, err := Import(t.Context(), ndb, data, ImportOptions{Way: way, PluginPID: pid, Tell: func(int) { told++ }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			versions := 1
+			if way == ImportVersions {
+				versions = 4
+			}
+			if latest, _, err := ndb.GetLatestVersion(t.Context()); err != nil || latest != uint64(versions) || r.Versions != versions {
+				t.Errorf("%s: version %d, %d told, %v", way, latest, r.Versions, err)
+			}
+			if h == (hash.Hash{}) {
+				h = r.Root.Hash
+			}
+			if r.Root.Hash != h {
+				t.Errorf("%s: root %s, want %s", way, r.Root, h)
+			}
+			if r.Entries != 3500 || r.EntriesPerSecond <= 0 || told == 0 || (r.Version != nil) != (versions > 1) || (r.Plugin == nil) != here {
+				t.Errorf("%s: %+v", way, r)
+			}
+			if runtime.GOOS == "linux" && (r.Host.PeakAnonBytes < r.InputBytes || r.InputBytes == 0 || !here && r.Plugin.PeakAnonBytes == 0) {
+				t.Errorf("%s: memory: %+v", way, r)
+			}
+		}
+	}
+	ndb, _ := openForImport(t, "memory", true)
+	if _, err := Import(t.Context(), ndb, data, ImportOptions{Way: "another"}); err == nil {
+		t.Error("imported in a way that there is not")
+	}
 }
 
 // BenchmarkImport measures imports into bbolt, in this process and in another.
