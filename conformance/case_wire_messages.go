@@ -319,7 +319,11 @@ func madeUpHandles(e *env) {
 	defer cancel()
 	for _, handle := range []uint64{0, 1, 2, 1 << 63, 1<<64 - 1} {
 		for name, do := range rawCalls(rpc, handle, rawRoot(second.root)) {
-			e.refusedByWire(fmt.Sprintf("%s with handle %d, which nobody has", name, handle), do(ctx), db.ErrClosed)
+			err := do(ctx)
+			if name == "GetPaths" && status.Code(err) == codes.Unimplemented {
+				continue // a program that speaks an older minor version
+			}
+			e.refusedByWire(fmt.Sprintf("%s with handle %d, which nobody has", name, handle), err, db.ErrClosed)
 		}
 	}
 	for _, session := range [][]byte{nil, {0}, []byte("nobody's session"), bytes.Repeat([]byte{0xff}, 1<<16)} {
