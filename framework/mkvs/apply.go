@@ -332,7 +332,7 @@ func (a *applier) fork() *applier {
 
 // join takes over what a fork gathered.
 func (a *applier) join(other *applier) {
-	a.loaded += other.loaded
+	a.loaded.add(other.loaded)
 	a.removed = append(a.removed, other.removed...)
 }
 
@@ -345,7 +345,8 @@ func (a *applier) touch(ptr *node.Pointer, path node.Key, depth node.Depth) {
 	if !ptr.Embedded && a.ndb != nil {
 		a.removed = append(a.removed, removal{ptr.Address, a.position(path, depth)})
 	}
-	a.loaded--
+	gone := weigh(ptr.Node)
+	a.loaded.add(held{-1, -gone.bytes})
 }
 
 // positionsPiece is the length of the pieces that positions lie in, in bytes.

@@ -76,7 +76,7 @@ func (t *Tree) applyChanges(ctx context.Context) error {
 	}
 	forks := newForks(t.ndb != nil && t.root != nil)
 	root, a, err := t.apply(ctx, t.changes.sorted(t.changes.pending, forks), forks, nil)
-	if t.cached += a.loaded; err != nil {
+	if t.cached.add(a.loaded); err != nil {
 		return err
 	}
 	t.root = root

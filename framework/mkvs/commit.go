@@ -260,7 +260,7 @@ const logEntryOverhead = 16
 // is stored elsewhere than this tree put it.
 func (t *Tree) revert() {
 	t.root = basePointer(t.base, t.baseAddress)
-	t.removed, t.cached = nil, 0
+	t.removed, t.cached = nil, held{}
 	t.generation++
 }
 
@@ -268,8 +268,8 @@ func (t *Tree) revert() {
 func (t *Tree) settle(root node.Root, address node.Address, written []*node.Pointer) {
 	for _, ptr := range written {
 		ptr.Clean = true
+		t.cached.add(weigh(ptr.Node))
 	}
-	t.cached += len(written)
 	t.base, t.baseAddress, t.resolved = root, address, true
 	t.removed = nil
 	t.changes = newChanges()

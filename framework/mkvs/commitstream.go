@@ -15,7 +15,9 @@ import (
 // uppermost nodes: where it is more than the tree may keep in memory.
 func (t *Tree) streams() bool {
 	applied := t.root == nil || t.root.Clean
-	return applied && t.ndb != nil && t.capacity > 0 && len(t.changes.pending) > max(t.capacity/4, 4*t.runChanges)
+	n := len(t.changes.pending)
+	return applied && t.ndb != nil && n > 4*t.runChanges &&
+		(n > share(t.capacity, 4) || t.changes.memory.used+n*nodeOverhead > share(t.capacityBytes, 4))
 }
 
 // commitStream is Commit that applies changes, and hashes and writes nodes, at the same time.
@@ -86,9 +88,8 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 	return &c, nil
 }
 
-// nodesInMemory counts the stored nodes that are in memory.
-func (t *Tree) nodesInMemory() int {
-	count := 0
+// nodesInMemory tells how much of stored nodes is in memory.
+func (t *Tree) nodesInMemory() (all held) {
 	stack := []*node.Pointer{t.root}
 	for len(stack) > 0 {
 		ptr := stack[len(stack)-1]
@@ -97,11 +98,11 @@ func (t *Tree) nodesInMemory() int {
 			continue
 		}
 		if ptr.Clean {
-			count++
+			all.add(weigh(ptr.Node))
 		}
 		if n, ok := ptr.Node.(*node.InternalNode); ok {
 			stack = append(stack, n.LeafNode, n.Left, n.Right)
 		}
 	}
-	return count
+	return all
 }

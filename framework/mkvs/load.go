@@ -13,8 +13,8 @@ type loader struct {
 	ndb    db.NodeDB // nil where there is none
 	base   node.Root
 	verify bool
-	// loaded is how many nodes were read.
-	loaded int
+	// loaded is what was read.
+	loaded held
 }
 
 // loader returns a loader of the tree's nodes.
@@ -93,7 +93,7 @@ func (l *loader) attach(ptr *node.Pointer, record []byte, path node.Key, depth n
 		return err
 	}
 	ptr.Node = n
-	l.loaded += nodes
+	l.loaded.add(held{nodes, nodes*nodeOverhead + len(record)})
 	return nil
 }
 

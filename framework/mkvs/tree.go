@@ -60,11 +60,12 @@ type Tree struct {
 	// generation counts what iterators have to take note of.
 	generation uint64
 
-	capacity    int // of clean nodes in memory; 0: no bound
-	cached      int // how many there are, about
-	verifyReads bool
-	runChanges  int
-	steps       []step // descend's, kept for its memory
+	capacity      int // of clean nodes in memory; 0: no bound
+	capacityBytes int // of what these take; 0: no bound
+	cached        held
+	verifyReads   bool
+	runChanges    int
+	steps         []step // descend's, kept for its memory
 }
 
 var _ KeyValueTree = (*Tree)(nil)
@@ -85,6 +86,12 @@ type Option func(*Tree)
 // Changes that are not committed count beside it, without a bound.
 func WithCapacity(nodes int) Option {
 	return func(t *Tree) { t.capacity = nodes }
+}
+
+// WithCapacityBytes bounds how much memory the stored nodes take that the tree keeps to save reads, about; 0
+// means no bound but WithCapacity's.
+func WithCapacityBytes(bytes int) Option {
+	return func(t *Tree) { t.capacityBytes = bytes }
 }
 
 // WithVerifyReads makes the tree hash every node that it reads and compare with what its parent says.

@@ -208,7 +208,7 @@ func (im *importRun) sorted(ctx context.Context) error {
 
 // versions commits each version while the one before it is being finalized.
 func (im *importRun) versions(ctx context.Context) (err error) {
-	tree := mkvs.NewWithRoot(im.ndb, im.root, mkvs.WithCapacity(importCapacity))
+	tree := mkvs.NewWithRoot(im.ndb, im.root, mkvs.WithCapacity(0), mkvs.WithCapacityBytes(importCapacity))
 	defer tree.Close()
 	im.times = slices.Grow(im.times, len(im.order)/im.opts.VersionEntries+1)
 	began := time.Now()
@@ -242,6 +242,6 @@ func (im *importRun) versions(ctx context.Context) (err error) {
 	return nil
 }
 
-// importCapacity is the number of nodes that the tree of an import keeps in memory from one version to the
+// importCapacity is how many bytes of nodes the tree of an import keeps in memory from one version to the
 // next, as `ckpt-host import` does.
-const importCapacity = 400_000
+const importCapacity = 160 << 20

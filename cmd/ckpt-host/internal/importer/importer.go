@@ -18,12 +18,9 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// capacity is the number of nodes that the state's tree keeps in memory, some 400 bytes each: with fewer,
-// much is read again for each version. memoryBudget bounds what large values add to that.
-const (
-	capacity     = 400_000
-	memoryBudget = 256 << 20
-)
+// capacity is how many bytes of nodes the state's tree keeps in memory from one version to the next: with fewer,
+// more is read again for each.
+const capacity = 160 << 20
 
 // Importer makes versions of operations: the operations of a version stand together, versions ascend by
 // one, and each is committed, state and IO root, when the next one begins or the input ends, and finalized
@@ -41,9 +38,6 @@ type Importer struct {
 	// sorted says that the first version's state comes in the order of keys: builder then makes it.
 	sorted  bool
 	builder *mkvs.Builder
-	// budget is how many bytes of entries the state may hold on to from one version to the next; held is
-	// how many it may hold by now.
-	budget, held int
 	// io is the present version's IO tree; nil where it has no such operation.
 	io *mkvs.Tree
 	// next is the only version that can come next; any can where anyVersion is set.
@@ -71,16 +65,17 @@ type Result struct {
 
 // New returns an importer that goes on after the latest version in the database. finalized is called
 // with each version once it is finalized, by one goroutine at a time and not always the caller's; nil means
-// nobody.
-func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*Importer, error) {
-	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized, budget: memoryBudget}
+// nobody. opts are further options of the trees.
+func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64), opts ...mkvs.Option) (*Importer, error) {
+	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized}
 	if im.finalized == nil {
 		im.finalized = func(uint64) {}
 	}
-	im.opts = []mkvs.Option{mkvs.WithCapacity(capacity), mkvs.WithWriteLogStored()}
+	im.opts = []mkvs.Option{mkvs.WithCapacity(0), mkvs.WithCapacityBytes(capacity), mkvs.WithWriteLogStored()}
 	if !ndb.Info().Capabilities.WriteLogs {
 		im.opts = append(im.opts, mkvs.WithoutWriteLog())
 	}
+	im.opts = append(im.opts, opts...)
 	latest, exists, err := ndb.GetLatestVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("asking for the latest version: %w", err)
@@ -234,9 +229,7 @@ func (im *Importer) apply(ctx context.Context, op ndjson.Operation) error {
 		return im.build(ctx, op)
 	}
 	tree := im.state
-	if op.Type == node.RootTypeState {
-		im.held += len(op.Key) + len(op.Value)
-	} else {
+	if op.Type == node.RootTypeIO {
 		if im.io == nil {
 			im.io = mkvs.New(im.ndb, node.RootTypeIO, im.opts...)
 		}
@@ -358,11 +351,6 @@ func (im *Importer) commit(ctx context.Context) ([]node.Root, error) {
 		roots = append(roots, root(node.RootTypeIO, h))
 		im.io.Close()
 		im.io = nil
-	}
-	if im.held > im.budget {
-		im.state.Close()
-		im.state = mkvs.NewWithRoot(im.ndb, roots[0], im.opts...)
-		im.held = 0
 	}
 	return roots, nil
 }

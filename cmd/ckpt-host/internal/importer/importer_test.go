@@ -40,12 +40,11 @@ func open(t fataler) db.NodeDB {
 // importText imports operations in hexadecimal digits, with little memory for the state.
 func importText(ndb db.NodeDB, text string) (Result, error) {
 	ctx := context.Background()
-	im, err := New(ctx, ndb, nil)
+	im, err := New(ctx, ndb, nil, mkvs.WithCapacityBytes(50))
 	if err != nil {
 		return Result{}, err
 	}
 	defer im.Close()
-	im.budget = 50
 	err = im.Run(ctx, ndjson.NewReader(strings.NewReader(text), ndjson.Hex, 100, 1000))
 	return im.Status(), err
 }
