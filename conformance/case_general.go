@@ -60,6 +60,10 @@ func calls(root node.Root) []call {
 			_, err := ndb.GetPath(ctx, root, node.Address{Version: root.Version}, 0, node.Key("key"))
 			return err
 		}},
+		{name: "GetPaths", root: true, do: func(ctx context.Context, ndb db.NodeDB) error {
+			_, err := db.GetPaths(ctx, ndb, root, []db.PathStart{{Address: node.Address{Version: root.Version}, Key: node.Key("key")}})
+			return err
+		}},
 		{name: "Walk", root: true, do: func(ctx context.Context, ndb db.NodeDB) error {
 			for _, err := range ndb.Walk(ctx, root, nil) {
 				if err != nil {

@@ -3,6 +3,7 @@ package conformance
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/ckpt-project/ckpt/conformance/reference"
@@ -120,6 +121,55 @@ func pathsFromWithin(e *env) {
 	e.refused("GetPath from below the key", err)
 	_, err = ndb.GetPath(e.ctx, second.root, node.Address{Version: 77}, 0, node.Key("abc"))
 	e.is("GetPath from a node that is not there", err, db.ErrNodeNotFound)
+}
+
+// pathsAtOnce reads many paths in one call, from the root and from the nodes within, and compares them with
+// the same read one by one. A database need not have that call.
+func pathsAtOnce(e *env) {
+	ndb := e.open()
+	_, second := e.twoVersions(ndb)
+	keys := someKeys(second.content)
+	slices.SortFunc(keys, func(a, b node.Key) int { return bytes.Compare(a, b) })
+	fromRoot := []db.PathStart{}
+	for _, key := range keys { // some of them twice
+		fromRoot = append(fromRoot, db.PathStart{Address: second.top.Address, Key: key})
+	}
+	within := map[node.Depth][]db.PathStart{}
+	second.top.All(func(n *reference.Node) { // in the order of their keys
+		if n.Embedded || n.Parent == nil {
+			return
+		}
+		level := node.Depth(0) // nodes of one level don't lie below each other
+		for up := n.Parent; up != nil; up = up.Parent {
+			level++
+		}
+		for _, key := range []node.Key{n.Some, append(bytes.Clone(n.Some), 'x')} {
+			within[level] = append(within[level], db.PathStart{Address: n.Address, Depth: n.Depth, Key: key})
+		}
+	})
+	all := [][]db.PathStart{{}, fromRoot, fromRoot[:1]}
+	for _, starts := range within {
+		all = append(all, starts)
+	}
+	for _, starts := range all {
+		got, err := db.GetPaths(e.ctx, ndb, second.root, starts)
+		if err != nil {
+			e.Errorf("GetPaths(%s) of %d starts: %v", second.root, len(starts), err)
+			continue
+		}
+		want, err := db.GetPaths(e.ctx, struct{ db.NodeDB }{ndb}, second.root, starts)
+		e.check(err)
+		e.same(second.root, got, want)
+	}
+	lost := append(fromRoot[:1:1], db.PathStart{Address: node.Address{Version: 77}, Key: node.Key("\xff\xff\xff\xff")})
+	_, err := db.GetPaths(e.ctx, ndb, second.root, lost)
+	e.is("GetPaths with a node that is not there", err, db.ErrNodeNotFound)
+	_, err = db.GetPaths(e.ctx, ndb, second.root, []db.PathStart{{Address: second.top.Address, Depth: 25, Key: node.Key("abc")}})
+	e.refused("GetPaths from below the key", err)
+	unknown := second.root
+	unknown.Hash[0] ^= 1
+	_, err = db.GetPaths(e.ctx, ndb, unknown, fromRoot[:1])
+	e.is("GetPaths of a root that is not there", err, db.ErrRootNotFound)
 }
 
 // pathsThatLabelsEnd looks up keys that leave the tree within a label, where their further bits lead to

@@ -40,7 +40,7 @@ func unknownRoot(e *env) {
 		e.has(ndb, root, false)
 		for _, c := range calls(root) {
 			switch c.name {
-			case "RootAddress", "GetNode", "GetPath", "Walk":
+			case "RootAddress", "GetNode", "GetPath", "GetPaths", "Walk":
 				e.is(c.name, c.do(e.ctx, ndb), db.ErrRootNotFound)
 			}
 		}
@@ -55,7 +55,7 @@ func prunedVersion(e *env) {
 	for _, root := range []node.Root{first.root, unknownRootOf(stateType, 1), unknownRootOf(ioType, 0)} {
 		for _, c := range calls(root) {
 			switch c.name {
-			case "GetRootsForVersion", "HasRoot", "RootAddress", "GetNode", "GetPath", "Walk", "GetWriteLog", "Pin":
+			case "GetRootsForVersion", "HasRoot", "RootAddress", "GetNode", "GetPath", "GetPaths", "Walk", "GetWriteLog", "Pin":
 				e.is(c.name, c.do(e.ctx, ndb), db.ErrVersionPruned)
 			}
 		}

@@ -36,6 +36,10 @@ var readWriteCases = []Case{
 		Explanation: "GetPath begins at any node of the tree, not just at the root: a tree that has the upper nodes in memory asks only for the rest.",
 	},
 	{
+		Name: "read-write/paths-at-once", Level: Core, Clauses: clauses("DB25"), run: pathsAtOnce,
+		Explanation: "Where GetPaths is there, it returns what GetPath would for each start, and each node once. Commits of many changes read by it.",
+	},
+	{
 		Name: "read-write/paths-end-at-labels", Level: Core, Clauses: clauses("DB22"), run: pathsThatLabelsEnd,
 		Explanation: "A node whose label does not agree with the key is the last of a path. Going on below it returns nodes that have nothing to do with the key.",
 	},

@@ -278,6 +278,20 @@ func (d *pathFromRoot) GetPath(ctx context.Context, root node.Root, _ node.Addre
 	return d.NodeDB.GetPath(ctx, root, top, 0, key)
 }
 
+// pathsAgain reads many paths at once, and repeats what they share.
+type pathsAgain struct{ db.NodeDB }
+
+func (d *pathsAgain) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) (all []db.Entry, err error) {
+	for _, s := range starts {
+		path, err := d.GetPath(ctx, root, s.Address, s.Depth, s.Key)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, path...)
+	}
+	return all, nil
+}
+
 // pathPastLabels goes by a key's bits at the branches, and does not compare the labels between.
 type pathPastLabels struct{ db.NodeDB }
 

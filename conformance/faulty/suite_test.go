@@ -30,6 +30,7 @@ var failsOn = []struct {
 	{"read-write/single-nodes", []string{"node-by-position", "stale-read", "errors-flat", "panics"}},
 	{"read-write/paths", []string{"path-short", "path-past-labels"}},
 	{"read-write/paths-from-within", []string{"path-from-root"}},
+	{"read-write/paths-at-once", []string{"paths-again"}},
 	{"read-write/paths-end-at-labels", []string{"path-past-labels"}},
 	{"read-write/runs", []string{"runs-ascend"}},
 	{"read-write/large-records", []string{"large-refused"}},

@@ -177,6 +177,11 @@ var defects = []Defect{
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &pathFromRoot{ndb} },
 	},
 	{
+		Name: "paths-again", Clauses: clauses("DB25"),
+		Wrong: "Many paths that are read at once come with the nodes that they share again and again.",
+		spoil: func(ndb db.NodeDB) db.NodeDB { return &pathsAgain{ndb} },
+	},
+	{
 		Name: "path-past-labels", Clauses: clauses("DB22"),
 		Wrong: "A path goes on below a node whose label does not agree with the key.",
 		spoil: func(ndb db.NodeDB) db.NodeDB { return &pathPastLabels{ndb} },

@@ -23,6 +23,8 @@ type applier struct {
 	// makes new nodes.
 	nodes nodes
 	steps int
+	// fetched leads from pointers to nodes that are not to be kept in memory to copies that were read ahead.
+	fetched map[*node.Pointer]*node.Pointer
 }
 
 // application is what the appliers of one tree share.
@@ -34,6 +36,8 @@ type application struct {
 	forkFrom int
 	// stream takes what is finished, nil where all of it stays in memory.
 	stream *stream
+	// paths says that what changes lead to is read for many at once.
+	paths bool
 }
 
 // forkChanges is the number of changes on each side of a node from which on it pays to apply both sides at
@@ -69,6 +73,11 @@ func (a *applier) apply(ptr *node.Pointer, depth node.Depth, r run) (*node.Point
 
 // node returns the node that ptr points to, whose position is the first depth bits of key.
 func (a *applier) node(ptr *node.Pointer, depth node.Depth, key node.Key) (node.Node, error) {
+	if ptr.Node == nil {
+		if read := a.fetched[ptr]; read != nil {
+			ptr = read
+		}
+	}
 	if ptr.Node == nil {
 		if a.stream != nil { // what is read to be changed is not kept
 			copied := *ptr
@@ -304,6 +313,12 @@ func firstError(a, b error) error {
 // applyToSide is apply for a child of a node to which whole changes are applied. What has come to a size at
 // which it pays to be written is, where what is finished does not stay in memory.
 func (a *applier) applyToSide(ptr *node.Pointer, depth node.Depth, r run, whole int) (*node.Pointer, error) {
+	if ptr != nil && a.fetches(r.len(), whole) {
+		if err := a.fetch(ptr, depth, r); err != nil {
+			return nil, err
+		}
+		defer func() { a.fetched = nil }()
+	}
 	if a.stream != nil && a.stream.sends(r.len(), whole) {
 		return a.applyAndSend(ptr, depth, r)
 	}
@@ -312,12 +327,12 @@ func (a *applier) applyToSide(ptr *node.Pointer, depth node.Depth, r run, whole 
 
 // fork returns an applier for another goroutine.
 func (a *applier) fork() *applier {
-	return &applier{application: a.application, loader: loader{ndb: a.ndb, base: a.base, verify: a.verify}, nodes: nodes{copies: a.nodes.copies}}
+	return &applier{application: a.application, loader: loader{ndb: a.ndb, base: a.base, verify: a.verify}, nodes: nodes{copies: a.nodes.copies}, fetched: a.fetched}
 }
 
 // join takes over what a fork gathered.
 func (a *applier) join(other *applier) {
-	a.loaded += other.loaded
+	a.loaded.add(other.loaded)
 	a.removed = append(a.removed, other.removed...)
 }
 
@@ -330,7 +345,8 @@ func (a *applier) touch(ptr *node.Pointer, path node.Key, depth node.Depth) {
 	if !ptr.Embedded && a.ndb != nil {
 		a.removed = append(a.removed, removal{ptr.Address, a.position(path, depth)})
 	}
-	a.loaded--
+	gone := weigh(ptr.Node)
+	a.loaded.add(held{-1, -gone.bytes})
 }
 
 // positionsPiece is the length of the pieces that positions lie in, in bytes.

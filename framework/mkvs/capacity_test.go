@@ -51,6 +51,43 @@ func TestCapacity(t *testing.T) {
 	}
 }
 
+// A tree keeps no more bytes of stored nodes in memory than it may, be they many or long.
+func TestCapacityBytes(t *testing.T) {
+	for _, length := range []int{10, 5000} {
+		const capacity = 200_000
+		// A lookup can bring in a path, and what it ends at, before anything is given up.
+		most := capacity + 40*300 + length
+		ndb := newStrictDB()
+		opts := []mkvs.Option{mkvs.WithCapacity(0), mkvs.WithCapacityBytes(capacity)}
+		tree := mkvs.New(ndb, node.RootTypeState, opts...)
+		for i := range 2000 {
+			insert(t, tree, fmt.Sprint(i), strings.Repeat("v", length))
+		}
+		_, root := commit(t, tree, 1)
+		if n := mkvs.BytesInMemory(tree); n > capacity || n < capacity/4 {
+			t.Errorf("values of %d: %d bytes after the commit", length, n)
+		}
+		for _, tree := range []*mkvs.Tree{tree, mkvs.NewWithRoot(ndb, root, opts...)} {
+			peak := 0
+			for i := range 2000 {
+				if value, err := tree.Get(t.Context(), fmt.Append(nil, i*7%2000)); err != nil || len(value) != length {
+					t.Fatal(i, err)
+				}
+				peak = max(peak, mkvs.BytesInMemory(tree))
+			}
+			if peak > most || peak <= capacity/2 {
+				t.Errorf("values of %d: %d bytes after lookups", length, peak)
+			}
+		}
+		insert(t, tree, "more", "of it")
+		insert(t, tree, "1", "of it")
+		commit(t, tree, 2)
+		if n := mkvs.BytesInMemory(tree); n > capacity {
+			t.Errorf("values of %d: %d bytes after the second commit", length, n)
+		}
+	}
+}
+
 // What a tree gives up can be collected, also what it had made itself: nothing that stays leads to it.
 func TestWhatIsGivenUpIsCollected(t *testing.T) {
 	const entries, capacity = 2000, 100

@@ -2,6 +2,7 @@ package mkvs
 
 import (
 	"context"
+	"math"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -54,7 +55,7 @@ func (t *Tree) change(ctx context.Context, key, value []byte) error {
 	var before change
 	i, there := t.changes.find(key)
 	if there {
-		before = t.changes.list[i]
+		before = *t.changes.list.at(i)
 	}
 	if err := t.changes.set(key, value); err != nil {
 		return err
@@ -75,7 +76,7 @@ func (t *Tree) applyChanges(ctx context.Context) error {
 	}
 	forks := newForks(t.ndb != nil && t.root != nil)
 	root, a, err := t.apply(ctx, t.changes.sorted(t.changes.pending, forks), forks, nil)
-	if t.cached += a.loaded; err != nil {
+	if t.cached.add(a.loaded); err != nil {
 		return err
 	}
 	t.root = root
@@ -96,11 +97,11 @@ func (t *Tree) apply(ctx context.Context, r run, forks forks, s *stream) (*node.
 		forkFrom = forkChangesRead
 	}
 	a := &applier{
-		application: &application{ctx: working, cancel: cancel, forks: forks, forkFrom: forkFrom, stream: s},
+		application: &application{ctx: working, cancel: cancel, forks: forks, forkFrom: forkFrom, stream: s, paths: t.ndb != nil && !t.base.IsEmpty()},
 		loader:      t.loader(),
 		nodes:       nodes{copies: true},
 	}
-	root, err := a.apply(t.root, 0, r)
+	root, err := a.applyToSide(t.root, 0, r, math.MaxInt)
 	switch {
 	case err == nil:
 	case ctx.Err() != nil:

@@ -2,6 +2,7 @@ package mkvs
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"hash/maphash"
 	"slices"
@@ -18,7 +19,7 @@ import (
 // leads to them holds no pointers for the garbage collector to follow.
 type changes struct {
 	memory memory
-	list   []change
+	list   changeList
 	// slots find a change by its key: a table with open addressing, whose size is a power of two. A slot
 	// holds the upper half of the key's hash, and in its lower half the change's number plus one; 0 is
 	// free.
@@ -40,6 +41,51 @@ type change struct {
 	existed bool
 }
 
+// changeList holds changes in pieces, so that it grows without copies of it being left behind.
+type changeList struct {
+	pieces [][]change
+}
+
+// changesPiece is the length of pieces; the first one grows until it is as long.
+const changesPiece = 1 << 12
+
+func (l *changeList) len() int {
+	if len(l.pieces) == 0 {
+		return 0
+	}
+	last := len(l.pieces) - 1
+	return last*changesPiece + len(l.pieces[last])
+}
+
+func (l *changeList) at(i uint32) *change { return &l.pieces[i/changesPiece][i%changesPiece] }
+
+func (l *changeList) add(c change) {
+	last := len(l.pieces) - 1
+	switch {
+	case last < 0:
+		l.pieces, last = append(l.pieces, nil), 0
+	case len(l.pieces[last]) == changesPiece:
+		l.pieces = append(l.pieces, make([]change, 0, changesPiece))
+		last++
+	}
+	l.pieces[last] = append(l.pieces[last], c)
+}
+
+func (l *changeList) removeLast() {
+	last := len(l.pieces) - 1
+	if l.pieces[last] = l.pieces[last][:len(l.pieces[last])-1]; len(l.pieces[last]) == 0 {
+		l.pieces = l.pieces[:last]
+	}
+}
+
+// reset empties the list.
+func (l *changeList) reset() {
+	if len(l.pieces) > 0 {
+		clear(l.pieces[1:])
+		l.pieces = append(l.pieces[:0], l.pieces[0][:0])
+	}
+}
+
 const (
 	changeRemoved = 1 << iota // the key is removed, otherwise it is set to the value
 	changePending             // this is not applied
@@ -57,13 +103,13 @@ func newChanges() changes { return changes{seed: maphash.MakeSeed()} }
 
 // key returns the key of change i.
 func (c *changes) key(i uint32) node.Key {
-	ch := &c.list[i]
+	ch := c.list.at(i)
 	return c.memory.bytes(ch.at, int(ch.keyLength))
 }
 
 // value returns what change i sets its key to, nil where it removes it.
 func (c *changes) value(i uint32) []byte {
-	ch := &c.list[i]
+	ch := c.list.at(i)
 	if ch.flags&changeRemoved != 0 {
 		return nil
 	}
@@ -72,7 +118,7 @@ func (c *changes) value(i uint32) []byte {
 
 // find returns the number of a key's change.
 func (c *changes) find(key []byte) (i uint32, found bool) {
-	if len(c.list) == 0 {
+	if c.list.len() == 0 {
 		return 0, false
 	}
 	i, _, found = c.probe(maphash.Bytes(c.seed, key)>>32, key)
@@ -96,35 +142,60 @@ func (c *changes) probe(hash uint64, key []byte) (i uint32, slot int, found bool
 
 // set makes a change, of which it keeps copies: a value, or nil where the key is removed.
 func (c *changes) set(key, value []byte) error {
-	if len(c.list) >= maxChanges {
-		return fmt.Errorf("%w: %d changes that are not committed", db.ErrLimitExceeded, len(c.list))
+	if c.list.len() >= maxChanges {
+		return fmt.Errorf("%w: %d changes that are not committed", db.ErrLimitExceeded, c.list.len())
 	}
-	if len(c.list)*4 >= len(c.slots)*3 {
+	if c.list.len()*4 >= len(c.slots)*3 {
 		c.grow()
 	}
 	hash := maphash.Bytes(c.seed, key) >> 32
 	i, slot, found := c.probe(hash, key)
 	switch {
 	case !found:
-		i = uint32(len(c.list))
+		i = uint32(c.list.len())
 		c.slots[slot] = hash<<32 | uint64(i+1)
-		c.list = append(c.list, change{at: c.memory.add(key, value), keyLength: uint16(len(key))})
+		c.list.add(change{at: c.memory.add(key, value), keyLength: uint16(len(key))})
 	case value == nil:
-		c.dead += int(c.list[i].valueLength)
+		c.dead += int(c.list.at(i).valueLength)
 	default:
-		c.dead += len(key) + int(c.list[i].valueLength)
-		c.list[i].at = c.memory.add(key, value)
+		c.dead += len(key) + int(c.list.at(i).valueLength)
+		c.list.at(i).at = c.memory.add(key, value)
 	}
-	ch := &c.list[i]
+	ch := c.list.at(i)
 	ch.valueLength = uint32(len(value))
 	if ch.flags &^= changeRemoved; value == nil {
 		ch.flags |= changeRemoved
 	}
 	if ch.flags&changePending == 0 {
 		ch.flags |= changePending
+		if len(c.pending) == cap(c.pending) { // append would grow it by less, and leave more behind
+			c.pending = slices.Grow(c.pending, max(leastSlots, len(c.pending)))
+		}
 		c.pending = append(c.pending, i)
 	}
 	return nil
+}
+
+// reset forgets all changes, of which none was ever looked for, and whose keys and values nobody has any more.
+func (c *changes) reset() {
+	c.memory.reset()
+	c.list.reset()
+	c.pending = c.pending[:0]
+}
+
+// append makes a change that sets a key like which there is none, and which is never looked for.
+func (c *changes) append(key, value []byte) {
+	c.pending = append(c.pending, uint32(c.list.len()))
+	c.list.add(change{at: c.memory.add(key, value), keyLength: uint16(len(key)), valueLength: uint32(len(value))})
+}
+
+// prepend is append for a key that comes before the pending ones.
+func (c *changes) prepend(key, value []byte) {
+	c.append(key, value)
+	last := len(c.pending) - 1
+	n := c.pending[last]
+	copy(c.pending[1:], c.pending[:last])
+	c.pending[0] = n
 }
 
 // grow doubles the table.
@@ -151,8 +222,8 @@ func (c *changes) compact() {
 		return
 	}
 	var fresh memory
-	for i := range c.list {
-		c.list[i].at = fresh.add(c.key(uint32(i)), c.value(uint32(i)))
+	for i := range uint32(c.list.len()) {
+		c.list.at(i).at = fresh.add(c.key(i), c.value(i))
 	}
 	c.memory, c.dead = fresh, 0
 }
@@ -162,27 +233,28 @@ func (c *changes) forget(before change, there bool) {
 	i := c.pending[0]
 	c.pending = c.pending[:0]
 	if there {
-		c.list[i] = before
+		*c.list.at(i) = before
 		return
 	}
 	key := c.key(i)
 	_, slot, _ := c.probe(maphash.Bytes(c.seed, key)>>32, key)
 	c.slots[slot] = 0 // it came last: nobody's way to another leads over it
-	c.list = c.list[:i]
+	c.list.removeLast()
 }
 
 // applied notes that what was pending is applied.
 func (c *changes) applied() {
 	for _, i := range c.pending {
-		c.list[i].flags = c.list[i].flags&^changePending | changeSettled
+		ch := c.list.at(i)
+		ch.flags = ch.flags&^changePending | changeSettled
 	}
 	c.pending = c.pending[:0]
 }
 
 // noteExisted notes that the key of change i was there when it was applied.
 func (c *changes) noteExisted(i uint32) {
-	if c.list[i].flags&changeSettled == 0 {
-		c.list[i].existed = true
+	if ch := c.list.at(i); ch.flags&changeSettled == 0 {
+		ch.existed = true
 	}
 }
 
@@ -190,11 +262,43 @@ func (c *changes) noteExisted(i uint32) {
 // is there now is left out.
 func (c *changes) writeLog(all run) writelog.WriteLog {
 	log := make(writelog.WriteLog, 0, all.len())
-	for _, r := range all.refs {
-		value := c.value(r.change)
-		if value != nil || c.list[r.change].existed {
-			log = append(log, writelog.LogEntry{Key: c.key(r.change), Value: value})
+	for i := range all.len() {
+		if entry, is := c.logEntry(all, i); is {
+			log = append(log, entry)
 		}
 	}
 	return slices.Clip(log)
+}
+
+// logEntry is change i of a run as the write log has it, if that does.
+func (c *changes) logEntry(r run, i int) (writelog.LogEntry, bool) {
+	n := r.refs[i].change
+	value := c.value(n)
+	return writelog.LogEntry{Key: c.key(n), Value: value}, value != nil || c.list.at(n).existed
+}
+
+// logWriter puts a run's write log into a batch, part by part.
+type logWriter struct {
+	rest run
+	part writelog.WriteLog
+}
+
+// done says that all is put.
+func (w *logWriter) done() bool { return w.rest.len() == 0 }
+
+// put puts the next part.
+func (w *logWriter) put(ctx context.Context, batch db.Batch) error {
+	w.part = w.part[:0]
+	i := 0
+	for size := 0; i < w.rest.len() && size < writeLogPart; i++ {
+		if entry, is := w.rest.c.logEntry(w.rest, i); is {
+			w.part = append(w.part, entry)
+			size += len(entry.Key) + len(entry.Value) + logEntryOverhead
+		}
+	}
+	w.rest = w.rest.from(i)
+	if len(w.part) == 0 {
+		return nil
+	}
+	return batch.PutWriteLog(ctx, w.part)
 }

@@ -25,7 +25,7 @@ const abortWait = 10 * time.Second
 // durable; it becomes a version with NodeDB.Finalize.
 //
 // The write log is sorted by key and has each key once, with what was last done to it; it is nil with
-// WithoutWriteLog. Its slices may not be changed. After an error the tree is as it was, and Commit can be
+// WithoutWriteLog and with WithWriteLogStored. Its slices may not be changed. After an error the tree is as it was, and Commit can be
 // called again; also where it isn't known whether the root was written.
 func (t *Tree) Commit(ctx context.Context, ns common.Namespace, version uint64) (writelog.WriteLog, hash.Hash, error) {
 	if err := t.begin(ctx); err != nil {
@@ -42,7 +42,7 @@ func (t *Tree) Commit(ctx context.Context, ns common.Namespace, version uint64) 
 	if err != nil {
 		return nil, hash.Hash{}, err
 	}
-	return log, root.Hash, nil
+	return t.returned(log), root.Hash, nil
 }
 
 // CommitKnown is Commit of a root that is known beforehand: where the tree has another hash (or type),
@@ -55,7 +55,16 @@ func (t *Tree) CommitKnown(ctx context.Context, root node.Root) (writelog.WriteL
 	if got != root {
 		return nil, fmt.Errorf("%w: the tree's root is %s, want %s", ErrKnownRootMismatch, got, root)
 	}
-	return t.commit(ctx, root)
+	log, err := t.commit(ctx, root)
+	return t.returned(log), err
+}
+
+// returned is what Commit returns of a write log.
+func (t *Tree) returned(log writelog.WriteLog) writelog.WriteLog {
+	if t.storeLog {
+		return nil
+	}
+	return log
 }
 
 // newRoot computes the root that the tree has as a version.
@@ -104,7 +113,7 @@ func (t *Tree) sortedLog() writelog.WriteLog {
 	if !t.writeLog {
 		return nil
 	}
-	all := make([]uint32, len(t.changes.list))
+	all := make([]uint32, t.changes.list.len())
 	for i := range all {
 		all[i] = uint32(i)
 	}
@@ -229,19 +238,19 @@ const writeLogPart = 1 << 20
 // putWriteLog gives the changes to a batch, in parts.
 func putWriteLog(ctx context.Context, batch db.Batch, log writelog.WriteLog) (err error) {
 	for len(log) > 0 && err == nil {
-		log, err = putLogPart(ctx, batch, log)
+		n := logPart(log)
+		err = batch.PutWriteLog(ctx, log[:n])
+		log = log[n:]
 	}
 	return err
 }
 
-// putLogPart gives the first part of the changes to a batch, and returns the others.
-func putLogPart(ctx context.Context, batch db.Batch, log writelog.WriteLog) (writelog.WriteLog, error) {
-	n, size := 0, 0
-	for n < len(log) && size < writeLogPart {
+// logPart is how many of the changes are the next part.
+func logPart(log writelog.WriteLog) (n int) {
+	for size := 0; n < len(log) && size < writeLogPart; n++ {
 		size += len(log[n].Key) + len(log[n].Value) + logEntryOverhead
-		n++
 	}
-	return log[n:], batch.PutWriteLog(ctx, log[:n])
+	return n
 }
 
 // logEntryOverhead is what a change takes beside its key and value, about.
@@ -251,7 +260,7 @@ const logEntryOverhead = 16
 // is stored elsewhere than this tree put it.
 func (t *Tree) revert() {
 	t.root = basePointer(t.base, t.baseAddress)
-	t.removed, t.cached = nil, 0
+	t.removed, t.cached = nil, held{}
 	t.generation++
 }
 
@@ -259,8 +268,8 @@ func (t *Tree) revert() {
 func (t *Tree) settle(root node.Root, address node.Address, written []*node.Pointer) {
 	for _, ptr := range written {
 		ptr.Clean = true
+		t.cached.add(weigh(ptr.Node))
 	}
-	t.cached += len(written)
 	t.base, t.baseAddress, t.resolved = root, address, true
 	t.removed = nil
 	t.changes = newChanges()

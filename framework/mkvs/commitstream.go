@@ -15,7 +15,9 @@ import (
 // uppermost nodes: where it is more than the tree may keep in memory.
 func (t *Tree) streams() bool {
 	applied := t.root == nil || t.root.Clean
-	return applied && t.ndb != nil && t.capacity > 0 && len(t.changes.pending) > max(t.capacity/4, 4*t.runChanges)
+	n := len(t.changes.pending)
+	return applied && t.ndb != nil && n > 4*t.runChanges &&
+		(n > share(t.capacity, 4) || t.changes.memory.used+n*nodeOverhead > share(t.capacityBytes, 4))
 }
 
 // commitStream is Commit that applies changes, and hashes and writes nodes, at the same time.
@@ -57,17 +59,16 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 		c.node, a, applyErr = t.apply(working, r, forks, s)
 		c.removed = a.removed
 	}()
-	// What is set belongs on the write log whatever was there before, so there is no need to wait.
-	var log, rest writelog.WriteLog
-	early := t.writeLog && !r.hasRemovals()
-	if early {
-		log = t.changes.writeLog(r)
-		if t.ndb.Info().Capabilities.WriteLogs {
-			rest = log
-		}
+	log := &logWriter{}
+	if t.writeLog && t.ndb.Info().Capabilities.WriteLogs {
+		log.rest = r
 	}
-	err := s.putRuns(ctx, batch, rest)
-	if err != nil {
+	// What is set belongs on the write log whatever was there before, so there is no need to wait.
+	early := log
+	if r.hasRemovals() {
+		early = &logWriter{}
+	}
+	if err := s.putRuns(ctx, batch, early); err != nil {
 		cancel()
 		for range s.runs { // until the others have ended
 		}
@@ -76,16 +77,19 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 	if applyErr != nil {
 		return nil, applyErr
 	}
-	if t.writeLog && !early {
-		log = t.changes.writeLog(r)
+	for !log.done() {
+		if err := log.put(ctx, batch); err != nil {
+			return nil, err
+		}
 	}
-	c.log, c.logPut = log, early
+	if c.logPut = true; t.writeLog && !t.storeLog {
+		c.log = t.changes.writeLog(r)
+	}
 	return &c, nil
 }
 
-// nodesInMemory counts the stored nodes that are in memory.
-func (t *Tree) nodesInMemory() int {
-	count := 0
+// nodesInMemory tells how much of stored nodes is in memory.
+func (t *Tree) nodesInMemory() (all held) {
 	stack := []*node.Pointer{t.root}
 	for len(stack) > 0 {
 		ptr := stack[len(stack)-1]
@@ -94,11 +98,11 @@ func (t *Tree) nodesInMemory() int {
 			continue
 		}
 		if ptr.Clean {
-			count++
+			all.add(weigh(ptr.Node))
 		}
 		if n, ok := ptr.Node.(*node.InternalNode); ok {
 			stack = append(stack, n.LeafNode, n.Left, n.Right)
 		}
 	}
-	return count
+	return all
 }

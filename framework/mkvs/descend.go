@@ -28,7 +28,7 @@ func (t *Tree) descend(ctx context.Context, key node.Key) ([]step, error) {
 		if ptr.Node == nil {
 			l := t.loader()
 			err := l.loadPath(ctx, ptr, depth, key)
-			if t.cached += l.loaded; err != nil {
+			if t.cached.add(l.loaded); err != nil {
 				return nil, err
 			}
 		}

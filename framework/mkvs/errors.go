@@ -10,4 +10,6 @@ var (
 	ErrClosed = errors.New(moduleName, 1, "mkvs: tree is closed")
 	// ErrKnownRootMismatch is returned by CommitKnown when the tree's root is another one.
 	ErrKnownRootMismatch = errors.New(moduleName, 2, "mkvs: known root mismatch")
+	// ErrNotAscending is returned by Builder.Add for a key that does not come after the one before.
+	ErrNotAscending = errors.New(moduleName, 3, "mkvs: keys do not ascend")
 )

@@ -3,7 +3,10 @@ package mkvs
 import "github.com/ckpt-project/ckpt/framework/mkvs/node"
 
 // NodesInMemory counts the stored nodes that a tree keeps in memory.
-func NodesInMemory(t *Tree) int { return t.nodesInMemory() }
+func NodesInMemory(t *Tree) int { return t.nodesInMemory().nodes }
+
+// BytesInMemory is what these take.
+func BytesInMemory(t *Tree) int { return t.nodesInMemory().bytes }
 
 // WithRunChanges sets how many changes those of a run are made by, and, with a small capacity, from how many
 // on a commit is written in runs.
@@ -33,3 +36,6 @@ func EachInMemory(t *Tree, f func(*node.Pointer)) {
 	}
 	each(t.root)
 }
+
+// SetBuilderChanges sets how many entries a builder makes nodes of at once.
+func SetBuilderChanges(b *Builder, n int) { b.most = n }

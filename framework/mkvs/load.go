@@ -13,8 +13,8 @@ type loader struct {
 	ndb    db.NodeDB // nil where there is none
 	base   node.Root
 	verify bool
-	// loaded is how many nodes were read.
-	loaded int
+	// loaded is what was read.
+	loaded held
 }
 
 // loader returns a loader of the tree's nodes.
@@ -48,6 +48,16 @@ func (l *loader) loadPath(ctx context.Context, ptr *node.Pointer, depth node.Dep
 // nextOnPath returns where the way to key goes on below the node of ptr, whose position is the first
 // depth bits of key, if that is a node that is not in memory.
 func nextOnPath(ptr *node.Pointer, key node.Key, depth node.Depth) (*node.Pointer, node.Depth) {
+	next, depth := onPath(ptr, key, depth)
+	if next == nil || next.Node != nil {
+		return nil, 0
+	}
+	return next, depth
+}
+
+// onPath returns where the way to key goes on below the node of ptr, whose position is the first depth bits
+// of key, nil where it ends.
+func onPath(ptr *node.Pointer, key node.Key, depth node.Depth) (*node.Pointer, node.Depth) {
 	n, ok := ptr.Node.(*node.InternalNode)
 	if !ok {
 		return nil, 0
@@ -57,11 +67,7 @@ func nextOnPath(ptr *node.Pointer, key node.Key, depth node.Depth) (*node.Pointe
 	if matchLabel(key, start, n.Label, n.LabelBitLength) < n.LabelBitLength || key.BitLength() <= end {
 		return nil, 0
 	}
-	next := childOf(n, key.GetBit(end))
-	if next == nil || next.Node != nil {
-		return nil, 0
-	}
-	return next, end + 1
+	return childOf(n, key.GetBit(end)), end + 1
 }
 
 // loadNode loads the node that ptr points to, whose position is the first depth bits of path.
@@ -87,7 +93,7 @@ func (l *loader) attach(ptr *node.Pointer, record []byte, path node.Key, depth n
 		return err
 	}
 	ptr.Node = n
-	l.loaded += nodes
+	l.loaded.add(held{nodes, nodes*nodeOverhead + len(record)})
 	return nil
 }
 

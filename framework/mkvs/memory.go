@@ -6,6 +6,8 @@ import "math/bits"
 type memory struct {
 	pieces [][]byte
 	used   int
+	// spare are pieces that hold nothing.
+	spare [][]byte
 }
 
 // location is where something lies in memory: the piece's number in the upper half, and in the lower the
@@ -24,8 +26,7 @@ func (m *memory) add(key, value []byte) location {
 	n := len(key) + len(value)
 	last := len(m.pieces) - 1
 	if last < 0 || cap(m.pieces[last])-len(m.pieces[last]) < n {
-		size := min(memoryPiece, firstPiece<<min(last+1, bits.Len(memoryPiece/firstPiece)))
-		m.pieces = append(m.pieces, make([]byte, 0, max(size, n)))
+		m.pieces = append(m.pieces, m.newPiece(n))
 		last++
 	}
 	p := &m.pieces[last]
@@ -33,6 +34,28 @@ func (m *memory) add(key, value []byte) location {
 	*p = append(append(*p, key...), value...)
 	m.used += n
 	return at
+}
+
+// newPiece returns an empty piece with room for n bytes.
+func (m *memory) newPiece(n int) []byte {
+	if spare := len(m.spare) - 1; spare >= 0 && n <= memoryPiece {
+		p := m.spare[spare]
+		m.spare = m.spare[:spare]
+		return p
+	}
+	size := min(memoryPiece, firstPiece<<min(len(m.pieces), bits.Len(memoryPiece/firstPiece)))
+	return make([]byte, 0, max(size, n))
+}
+
+// reset forgets everything, for new keys and values to lie where the old ones did.
+func (m *memory) reset() {
+	for _, p := range m.pieces {
+		if cap(p) == memoryPiece {
+			m.spare = append(m.spare, p[:0])
+		}
+	}
+	clear(m.pieces)
+	m.pieces, m.used = m.pieces[:0], 0
 }
 
 // bytes returns the n bytes at a place. They stay as they are.

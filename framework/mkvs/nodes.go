@@ -11,6 +11,29 @@ type nodes struct {
 	copies bool
 	// shelf, where there is one, is what nodes are made of.
 	shelf *shelf
+	// label and joined hold a short label each until its node is made.
+	label, joined [shortLabel]byte
+}
+
+// shortLabel is how many bytes of label lie in one piece of memory with their node, as those of most do.
+const shortLabel = 8
+
+// internalNode is an internal node with what there is of each one.
+type internalNode struct {
+	ptr   node.Pointer
+	inner node.InternalNode
+	label [shortLabel]byte
+}
+
+// newInternal makes an internal node in memory of its own, which is not stored yet. A short label is copied.
+func newInternal(n node.InternalNode) *node.Pointer {
+	made := &internalNode{inner: n}
+	if len(n.Label) <= shortLabel {
+		copy(made.label[:], n.Label)
+		made.inner.Label = made.label[:len(n.Label):len(n.Label)]
+	}
+	made.ptr = node.Pointer{Hash: n.Hash, Node: &made.inner}
+	return &made.ptr
 }
 
 // leaf makes a leaf.
@@ -39,41 +62,43 @@ func (m *nodes) leaf(key node.Key, value []byte) *node.Pointer {
 
 // internal makes an internal node, whose hash is computed.
 func (m *nodes) internal(label node.Key, bits node.Depth, own, left, right *node.Pointer) *node.Pointer {
-	var ptr *node.Pointer
-	var n *node.InternalNode
-	if m.shelf != nil {
-		ptr, n = m.shelf.pointers.next(), m.shelf.internals.next()
-	} else {
-		made := &struct {
-			ptr   node.Pointer
-			inner node.InternalNode
-		}{}
-		ptr, n = &made.ptr, &made.inner
-	}
-	*n = node.InternalNode{
+	n := node.InternalNode{
 		Hash:  node.InternalHash(label, bits, partHash(own), partHash(left), partHash(right)),
 		Label: label, LabelBitLength: bits, LeafNode: own, Left: left, Right: right,
 	}
-	*ptr = node.Pointer{Hash: n.Hash, Node: n}
+	if m.shelf == nil {
+		return newInternal(n)
+	}
+	ptr, inner := m.shelf.pointers.next(), m.shelf.internals.next()
+	*inner = n
+	*ptr = node.Pointer{Hash: n.Hash, Node: inner}
 	return ptr
 }
 
-// bytes makes room for n bytes of a label, which are zero.
+// bytes makes room for n bytes of a label, which are zero, for the next node that is made.
 func (m *nodes) bytes(n int) node.Key {
-	if m.shelf == nil {
-		return make(node.Key, n)
+	switch {
+	case m.shelf != nil:
+		b := m.shelf.labels.next(n)
+		clear(b)
+		return b
+	case n <= shortLabel:
+		clear(m.joined[:])
+		return m.joined[:n:n]
 	}
-	b := m.shelf.labels.next(n)
-	clear(b)
-	return b
+	return make(node.Key, n)
 }
 
-// slice makes a label of bits [from, to) of key.
+// slice makes a label of bits [from, to) of key, for the next node that is made.
 func (m *nodes) slice(key node.Key, from, to node.Depth) node.Key {
-	if m.shelf == nil {
-		return key.Slice(from, to)
+	n := (to - from).ToBytes()
+	switch {
+	case m.shelf != nil:
+		return key.AppendSlice(m.shelf.labels.next(n)[:0], from, to)
+	case n <= shortLabel:
+		return key.AppendSlice(m.label[:0], from, to)
 	}
-	return key.AppendSlice(m.shelf.labels.next((to - from).ToBytes())[:0], from, to)
+	return key.Slice(from, to)
 }
 
 // shelf is memory for nodes that are given up together, and is then used again.

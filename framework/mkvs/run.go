@@ -32,7 +32,7 @@ func (r run) first() node.Key    { return r.key(0) }
 func (r run) last() node.Key     { return r.key(len(r.refs) - 1) }
 func (r run) from(i int) run     { return run{r.c, r.refs[i:], r.shared} }
 func (r run) to(i int) run       { return run{r.c, r.refs[:i], r.shared} }
-func (r run) removes(i int) bool { return r.c.list[r.refs[i].change].flags&changeRemoved != 0 }
+func (r run) removes(i int) bool { return r.c.list.at(r.refs[i].change).flags&changeRemoved != 0 }
 
 // hasRemovals says whether the run removes any key.
 func (r run) hasRemovals() bool {
@@ -67,12 +67,21 @@ func (r run) bit(n int, i node.Depth) bool {
 // ones.
 func (r run) common(from node.Depth) node.Depth {
 	first, last := r.refs[0], r.refs[len(r.refs)-1]
-	shortest := 8 * min(int(r.c.list[first.change].keyLength), int(r.c.list[last.change].keyLength))
+	shortest := 8 * min(int(r.c.list.at(first.change).keyLength), int(r.c.list.at(last.change).keyLength))
 	if x := first.prefix ^ last.prefix; x != 0 { // where a key ends, its prefix goes on with zeros
 		return node.Depth(min(shortest, r.shared+bits.LeadingZeros64(x)))
 	}
 	key := r.first()
 	return key.CommonPrefixLenFrom(from, key.BitLength(), r.last(), r.last().BitLength())
+}
+
+// through returns how many keys, from the first on, share its first so many bits.
+func (r run) through(bits node.Depth) int {
+	first := r.first()
+	return sort.Search(r.len(), func(i int) bool {
+		key := r.key(i)
+		return key.BitLength() < bits || key.CommonPrefixLen(bits, first, bits) < bits
+	})
 }
 
 // find returns where a key is in the run.

@@ -3,6 +3,7 @@ package mkvs
 import (
 	"bytes"
 	"context"
+	"sync/atomic"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -18,6 +19,8 @@ type stream struct {
 	runChanges int
 
 	runs chan *encodedRun
+	// longest is the length of the longest run so far, about: the next ones take their memory at once.
+	longest atomic.Int64
 	// spareRuns and spareDesks hold what can be used again.
 	spareRuns  chan *encodedRun
 	spareDesks chan *desk
@@ -41,6 +44,14 @@ func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream 
 	}
 }
 
+// newRun returns an empty run.
+func (s *stream) newRun() *encodedRun {
+	return &encodedRun{buf: make([]byte, 0, min(s.longest.Load(), maxRunRoom))}
+}
+
+// maxRunRoom bounds the memory that a run takes before it needs it.
+const maxRunRoom = 1 << 20
+
 // sends says whether a subtree to which so many changes are applied, and so many to all of its parent, is
 // one to send. Few changes stay with the nodes above.
 func (s *stream) sends(n, whole int) bool {
@@ -59,6 +70,8 @@ type encodedRun struct {
 	lengths []entryLength
 	// goesOn says that the run does not end here.
 	goesOn bool
+	// log is a part of the write log, where that is what there is to put.
+	log writelog.WriteLog
 }
 
 type entryLength struct{ position, record int }
@@ -109,13 +122,31 @@ func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*nod
 	return out, nil
 }
 
-// sendBelow sends what is below a node, whose position is the first depth bits of key.
+// sendBelow sends what is below a node, whose position is the first depth bits of key, and was not sent before.
 func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode, depth node.Depth, key node.Key) error {
-	out := take(s.spareRuns, func() *encodedRun { return new(encodedRun) })
-	out.buf, out.lengths = out.buf[:0], out.lengths[:0]
+	var out *encodedRun
 	e.put = func(position, record []byte) error {
+		if out == nil {
+			out = take(s.spareRuns, s.newRun)
+			out.buf, out.lengths = out.buf[:0], out.lengths[:0]
+		}
 		out.add(position, record)
 		return nil
+	}
+	e.sent = func() error { // what comes after nodes that were sent before is another run
+		if out == nil {
+			return nil
+		}
+		if n := int64(len(out.buf)); n > s.longest.Load() {
+			s.longest.Store(n)
+		}
+		select {
+		case s.runs <- out:
+			out = nil
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	start := labelStart(depth)
 	e.path.CopyBits(0, key, depth)
@@ -128,16 +159,7 @@ func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode
 			return err
 		}
 	}
-	if len(out.lengths) == 0 {
-		give(s.spareRuns, out)
-		return nil
-	}
-	select {
-	case s.runs <- out:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return e.sent()
 }
 
 // isSent says whether the node that a child of the uppermost node points to is sent. A leaf is not: it may
@@ -157,9 +179,11 @@ func (a *applier) keep(ptr *node.Pointer) *node.Pointer {
 		return a.keepPart(ptr)
 	}
 	copied := *n
-	copied.Label = bytes.Clone(n.Label)
+	if len(n.Label) > shortLabel {
+		copied.Label = bytes.Clone(n.Label)
+	}
 	copied.LeafNode, copied.Left, copied.Right = a.keepPart(n.LeafNode), a.keepPart(n.Left), a.keepPart(n.Right)
-	return &node.Pointer{Hash: ptr.Hash, Node: &copied}
+	return newInternal(copied)
 }
 
 // keepPart is keep for a part of a node. What is below it is only pointed to: it is sent or stored.
@@ -169,7 +193,7 @@ func (a *applier) keepPart(ptr *node.Pointer) *node.Pointer {
 		return nil
 	case ptr.Clean && ptr.Embedded:
 		return ptr
-	case isSent(ptr) || ptr.Clean:
+	case isSent(ptr) || ptr.Node == nil || ptr.Clean:
 		return &node.Pointer{Clean: ptr.Clean, Hash: ptr.Hash, Address: ptr.Address}
 	}
 	leaf := ptr.Node.(*node.LeafNode)
@@ -180,11 +204,11 @@ func (a *applier) keepPart(ptr *node.Pointer) *node.Pointer {
 
 // putRuns puts runs into a batch as they come, until the last one has come, and, while there are none, a
 // write log.
-func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.WriteLog) error {
+func (s *stream) putRuns(ctx context.Context, batch db.Batch, log *logWriter) error {
 	for {
 		var r *encodedRun
 		more := true
-		if len(log) == 0 {
+		if log.done() {
 			r, more = <-s.runs
 		} else {
 			select {
@@ -195,12 +219,16 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.Write
 		var err error
 		switch {
 		case !more:
-			return putWriteLog(ctx, batch, log)
+			for err == nil && !log.done() {
+				err = log.put(ctx, batch)
+			}
+			return err
 		case r != nil:
-			err = r.put(ctx, batch)
-			give(s.spareRuns, r)
+			if err = r.put(ctx, batch); r.log == nil {
+				give(s.spareRuns, r)
+			}
 		default:
-			log, err = putLogPart(ctx, batch, log)
+			err = log.put(ctx, batch)
 		}
 		if err != nil {
 			return err
@@ -209,6 +237,9 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log writelog.Write
 }
 
 func (r *encodedRun) put(ctx context.Context, batch db.Batch) error {
+	if r.log != nil {
+		return putWriteLog(ctx, batch, r.log)
+	}
 	rest := r.buf
 	for _, l := range r.lengths {
 		end := l.position + l.record

@@ -53,16 +53,19 @@ type Tree struct {
 	// these are forgotten.
 	changes  changes
 	writeLog bool
+	// storeLog says that the write log is stored and not returned.
+	storeLog bool
 	// eager trees apply each change at once: they are of a proof, which may leave out what a change needs.
 	eager bool
 	// generation counts what iterators have to take note of.
 	generation uint64
 
-	capacity    int // of clean nodes in memory; 0: no bound
-	cached      int // how many there are, about
-	verifyReads bool
-	runChanges  int
-	steps       []step // descend's, kept for its memory
+	capacity      int // of clean nodes in memory; 0: no bound
+	capacityBytes int // of what these take; 0: no bound
+	cached        held
+	verifyReads   bool
+	runChanges    int
+	steps         []step // descend's, kept for its memory
 }
 
 var _ KeyValueTree = (*Tree)(nil)
@@ -85,6 +88,12 @@ func WithCapacity(nodes int) Option {
 	return func(t *Tree) { t.capacity = nodes }
 }
 
+// WithCapacityBytes bounds how much memory the stored nodes take that the tree keeps to save reads, about; 0
+// means no bound but WithCapacity's.
+func WithCapacityBytes(bytes int) Option {
+	return func(t *Tree) { t.capacityBytes = bytes }
+}
+
 // WithVerifyReads makes the tree hash every node that it reads and compare with what its parent says.
 // Without it a damaged disk is still found, by the database's checksums; with it, so is a database that
 // gives wrong answers. It costs one hash a node read.
@@ -96,6 +105,12 @@ func WithVerifyReads() Option {
 // where much is written at once.
 func WithoutWriteLog() Option {
 	return func(t *Tree) { t.writeLog = false }
+}
+
+// WithWriteLogStored makes Commit store the write log and not return it. It saves memory where much is written
+// at once.
+func WithWriteLogStored() Option {
+	return func(t *Tree) { t.storeLog = true }
 }
 
 // New returns an empty tree. Without a database (nil) it is kept in memory only, and Commit computes

@@ -545,3 +545,32 @@ func TestMisplaced(t *testing.T) {
 		t.Errorf("%d leaves, want %d", replaced, len(keys))
 	}
 }
+
+// A write log that is only stored is the one that is returned otherwise.
+func TestWriteLogStored(t *testing.T) {
+	for _, opts := range [][]mkvs.Option{nil, {mkvs.WithCapacity(20), mkvs.WithRunChanges(5)}} {
+		returned, stored := newStrictDB(), newStrictDB()
+		one := mkvs.New(returned, node.RootTypeState, opts...)
+		other := mkvs.New(stored, node.RootTypeState, append(opts, mkvs.WithWriteLogStored())...)
+		for version := uint64(1); version <= 3; version++ {
+			for i := range uint64(100) {
+				key := fmt.Sprint(i * version)
+				for _, tree := range []*mkvs.Tree{one, other} {
+					if version == 2 && i%3 == 0 || version == 3 && i == 99 {
+						remove(t, tree, key)
+					} else {
+						insert(t, tree, key, fmt.Sprint(i, version))
+					}
+				}
+			}
+			log, root := commit(t, one, version)
+			none, same := commit(t, other, version)
+			if none != nil || root != same {
+				t.Fatalf("%d changes returned, root %s, want %s", len(none), same, root)
+			}
+			if len(log) == 0 || fmt.Sprint(stored.logs[root]) != fmt.Sprint(log) || fmt.Sprint(returned.logs[root]) != fmt.Sprint(log) {
+				t.Errorf("version %d: %d changes stored, want %d", version, len(stored.logs[root]), len(log))
+			}
+		}
+	}
+}

@@ -277,6 +277,15 @@ func TestForeignHosts(t *testing.T) {
 		}
 		_, err = path.Recv()
 		requireError(t, err, db.ModuleName, 113)
+		paths, err := raw.GetPaths(ctx, &pb.GetPathsRequest{
+			Handle: handle, Starts: []*pb.PathStart{{Key: []byte("k")}, {Key: []byte("k"), Depth: 9}},
+			Root: &pb.Root{Namespace: root.Namespace[:], Version: 1, Type: 1, Hash: root.Hash[:]},
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = paths.Recv()
+		requireError(t, err, db.ModuleName, 113)
 	})
 
 	root := fakeRoot(1, "a")
@@ -405,6 +414,10 @@ func TestServerOfLies(t *testing.T) {
 	}
 	if _, err := ndb.GetPath(ctx, root, node.Address{}, 0, nil); !errors.Is(err, plugin.ErrProtocol) {
 		t.Error("path:", err)
+	}
+	// It speaks an older minor version, and is asked for path by path.
+	if _, err := db.GetPaths(ctx, ndb, root, make([]db.PathStart, 2)); !errors.Is(err, plugin.ErrProtocol) {
+		t.Error("paths:", err)
 	}
 	for _, err := range ndb.Walk(ctx, root, node.RootPosition()) {
 		if !errors.Is(err, plugin.ErrProtocol) {

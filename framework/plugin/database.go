@@ -27,7 +27,10 @@ type database struct {
 	closed atomic.Bool
 }
 
-var _ db.NodeDB = (*database)(nil)
+var (
+	_ db.NodeDB      = (*database)(nil)
+	_ db.PathsReader = (*database)(nil)
+)
 
 // usable says why nothing can be asked: before a call, so that what is gone is not asked at all.
 func (d *database) usable(ctx context.Context) error {

@@ -92,10 +92,30 @@ func (d *database) GetNode(ctx context.Context, root node.Root, address node.Add
 	return record, nil
 }
 
-func (d *database) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) (entries []db.Entry, err error) {
+func (d *database) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
 	request := &pb.GetPathRequest{Handle: d.handle, Root: toRoot(root), Address: toAddress(address), Depth: uint32(depth), Key: key}
-	err = receive(d, ctx, request, d.rpc.GetPath, func(items *itemReader, kind byte, payload []byte) (bool, error) {
-		if kind != itemNode || len(entries) == maxPathEntries {
+	return receiveEntries(d, ctx, request, d.rpc.GetPath, maxPathEntries)
+}
+
+// GetPaths is one call where the other side knows it, and one for each path where that is older.
+func (d *database) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) ([]db.Entry, error) {
+	if d.client.session.Minor < minorPaths {
+		return db.GetPaths(ctx, struct{ db.NodeDB }{d}, root, starts)
+	}
+	request := &pb.GetPathsRequest{Handle: d.handle, Root: toRoot(root), Starts: make([]*pb.PathStart, len(starts))}
+	for i := range starts {
+		s := &starts[i]
+		request.Starts[i] = &pb.PathStart{Address: toAddress(s.Address), Depth: uint32(s.Depth), Key: s.Key}
+	}
+	return receiveEntries(d, ctx, request, d.rpc.GetPaths, len(starts)*maxPathEntries)
+}
+
+// receiveEntries asks for nodes, at most so many.
+func receiveEntries[Request any](d *database, ctx context.Context, request Request,
+	method func(context.Context, Request, ...callOption) (grpc.ServerStreamingClient[pb.Frame], error), most int,
+) (entries []db.Entry, err error) {
+	err = receive(d, ctx, request, method, func(items *itemReader, kind byte, payload []byte) (bool, error) {
+		if kind != itemNode || len(entries) == most {
 			return false, unexpected(kind)
 		}
 		entry, err := parseNode(payload)

@@ -171,6 +171,32 @@ func TestNodes(t *testing.T) {
 	}
 }
 
+// Many paths come in one call, in the order in which they were asked for.
+func TestPaths(t *testing.T) {
+	ctx, ndb := testContext(t), openFake(t)
+	root := fakeRoot(1, "a")
+	if entries, err := db.GetPaths(ctx, ndb, root, nil); len(entries) != 0 || err != nil {
+		t.Error("no paths:", entries, err)
+	}
+	var starts []db.PathStart
+	var want []db.Entry
+	for i := range uint64(300) {
+		s := db.PathStart{Address: node.Address{Version: i % 5, Candidate: 7}, Depth: node.Depth(i % 9), Key: node.Key(pattern(i, 2+i))}
+		starts = append(starts, s)
+		want = append(want, db.Entry{Address: s.Address, Position: node.NewPosition(s.Key, s.Depth), Record: s.Key})
+		for j := range s.Address.Version {
+			want = append(want, fakeEntry(j, entrySize(j)))
+		}
+	}
+	got, err := db.GetPaths(ctx, ndb, root, starts)
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%d entries, want %d; %v", len(got), len(want), err)
+	}
+	if _, isReader := ndb.(db.PathsReader); !isReader {
+		t.Error("paths are read one by one")
+	}
+}
+
 func requireEntry(t *testing.T, i uint64, e db.Entry) {
 	t.Helper()
 	want := fakeEntry(i, entrySize(i))

@@ -80,6 +80,44 @@ func (s *service) GetPath(r *pb.GetPathRequest, stream grpc.ServerStreamingServe
 	})
 }
 
+func (s *service) GetPaths(r *pb.GetPathsRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
+	return s.send(stream, r.Handle, "GetPaths", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
+		root, err := fromRoot(r.Root)
+		if err != nil {
+			return err
+		}
+		starts := make([]db.PathStart, len(r.Starts))
+		for i, start := range r.Starts {
+			if starts[i], err = fromPathStart(start); err != nil {
+				return err
+			}
+		}
+		entries, err := db.GetPaths(ctx, ndb, root, starts)
+		if err != nil {
+			return err
+		}
+		var head []byte
+		for i := range entries {
+			if head, err = writeEntry(w, head, &entries[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func fromPathStart(s *pb.PathStart) (db.PathStart, error) {
+	address, err := fromAddress(s.GetAddress())
+	if err != nil {
+		return db.PathStart{}, err
+	}
+	key := node.Key(s.GetKey())
+	if len(key) > node.MaxKeyBytes || s.GetDepth() > uint32(key.BitLength()) {
+		return db.PathStart{}, fmt.Errorf("%w: depth %d in a key of %d bytes", db.ErrMalformed, s.GetDepth(), len(key))
+	}
+	return db.PathStart{Address: address, Depth: node.Depth(s.GetDepth()), Key: key}, nil
+}
+
 func (s *service) Walk(r *pb.WalkRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
 	return s.send(stream, r.Handle, "Walk", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
 		root, err := fromRoot(r.Root)

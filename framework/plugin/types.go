@@ -16,6 +16,8 @@ const (
 	// was added to it since.
 	protocolVersion = 1
 	protocolMinor   = 2
+	// minorPaths is the minor version that GetPaths came with.
+	minorPaths = 2
 
 	// maxMessageBytes bounds a message in either direction. Data goes in frames of at most 1 MiB; the
 	// largest control message is AddMultipartRoot or Multipart with a checkpoint's metadata as the tag: 32

@@ -1085,6 +1085,126 @@ func (x *GetPathRequest) GetKey() []byte {
 	return nil
 }
 
+type GetPathsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
+	Root          *Root                  `protobuf:"bytes,2,opt,name=root,proto3" json:"root,omitempty"`
+	Starts        []*PathStart           `protobuf:"bytes,3,rep,name=starts,proto3" json:"starts,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetPathsRequest) Reset() {
+	*x = GetPathsRequest{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetPathsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetPathsRequest) ProtoMessage() {}
+
+func (x *GetPathsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetPathsRequest.ProtoReflect.Descriptor instead.
+func (*GetPathsRequest) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{16}
+}
+
+func (x *GetPathsRequest) GetHandle() uint64 {
+	if x != nil {
+		return x.Handle
+	}
+	return 0
+}
+
+func (x *GetPathsRequest) GetRoot() *Root {
+	if x != nil {
+		return x.Root
+	}
+	return nil
+}
+
+func (x *GetPathsRequest) GetStarts() []*PathStart {
+	if x != nil {
+		return x.Starts
+	}
+	return nil
+}
+
+type PathStart struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Address       *Address               `protobuf:"bytes,1,opt,name=address,proto3" json:"address,omitempty"`
+	Depth         uint32                 `protobuf:"varint,2,opt,name=depth,proto3" json:"depth,omitempty"`
+	Key           []byte                 `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PathStart) Reset() {
+	*x = PathStart{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PathStart) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PathStart) ProtoMessage() {}
+
+func (x *PathStart) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PathStart.ProtoReflect.Descriptor instead.
+func (*PathStart) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PathStart) GetAddress() *Address {
+	if x != nil {
+		return x.Address
+	}
+	return nil
+}
+
+func (x *PathStart) GetDepth() uint32 {
+	if x != nil {
+		return x.Depth
+	}
+	return 0
+}
+
+func (x *PathStart) GetKey() []byte {
+	if x != nil {
+		return x.Key
+	}
+	return nil
+}
+
 type WalkRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
@@ -1096,7 +1216,7 @@ type WalkRequest struct {
 
 func (x *WalkRequest) Reset() {
 	*x = WalkRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[16]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1228,7 @@ func (x *WalkRequest) String() string {
 func (*WalkRequest) ProtoMessage() {}
 
 func (x *WalkRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[16]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1241,7 @@ func (x *WalkRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WalkRequest.ProtoReflect.Descriptor instead.
 func (*WalkRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{16}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *WalkRequest) GetHandle() uint64 {
@@ -1156,7 +1276,7 @@ type GetWriteLogRequest struct {
 
 func (x *GetWriteLogRequest) Reset() {
 	*x = GetWriteLogRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[17]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1168,7 +1288,7 @@ func (x *GetWriteLogRequest) String() string {
 func (*GetWriteLogRequest) ProtoMessage() {}
 
 func (x *GetWriteLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[17]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1181,7 +1301,7 @@ func (x *GetWriteLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWriteLogRequest.ProtoReflect.Descriptor instead.
 func (*GetWriteLogRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{17}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *GetWriteLogRequest) GetHandle() uint64 {
@@ -1216,7 +1336,7 @@ type BeginBatch struct {
 
 func (x *BeginBatch) Reset() {
 	*x = BeginBatch{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[18]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1228,7 +1348,7 @@ func (x *BeginBatch) String() string {
 func (*BeginBatch) ProtoMessage() {}
 
 func (x *BeginBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[18]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1241,7 +1361,7 @@ func (x *BeginBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginBatch.ProtoReflect.Descriptor instead.
 func (*BeginBatch) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{18}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *BeginBatch) GetHandle() uint64 {
@@ -1275,7 +1395,7 @@ type CommitBatch struct {
 
 func (x *CommitBatch) Reset() {
 	*x = CommitBatch{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1407,7 @@ func (x *CommitBatch) String() string {
 func (*CommitBatch) ProtoMessage() {}
 
 func (x *CommitBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1420,7 @@ func (x *CommitBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitBatch.ProtoReflect.Descriptor instead.
 func (*CommitBatch) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{19}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CommitBatch) GetRoot() *Root {
@@ -1327,7 +1447,7 @@ type FinalizeRequest struct {
 
 func (x *FinalizeRequest) Reset() {
 	*x = FinalizeRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1339,7 +1459,7 @@ func (x *FinalizeRequest) String() string {
 func (*FinalizeRequest) ProtoMessage() {}
 
 func (x *FinalizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1352,7 +1472,7 @@ func (x *FinalizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinalizeRequest.ProtoReflect.Descriptor instead.
 func (*FinalizeRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{20}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *FinalizeRequest) GetHandle() uint64 {
@@ -1380,7 +1500,7 @@ type PinRequest struct {
 
 func (x *PinRequest) Reset() {
 	*x = PinRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1392,7 +1512,7 @@ func (x *PinRequest) String() string {
 func (*PinRequest) ProtoMessage() {}
 
 func (x *PinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1405,7 +1525,7 @@ func (x *PinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
 func (*PinRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{21}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *PinRequest) GetHandle() uint64 {
@@ -1440,7 +1560,7 @@ type PinInfo struct {
 
 func (x *PinInfo) Reset() {
 	*x = PinInfo{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1452,7 +1572,7 @@ func (x *PinInfo) String() string {
 func (*PinInfo) ProtoMessage() {}
 
 func (x *PinInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1465,7 +1585,7 @@ func (x *PinInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinInfo.ProtoReflect.Descriptor instead.
 func (*PinInfo) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{22}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *PinInfo) GetVersion() uint64 {
@@ -1498,7 +1618,7 @@ type PinsResponse struct {
 
 func (x *PinsResponse) Reset() {
 	*x = PinsResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1510,7 +1630,7 @@ func (x *PinsResponse) String() string {
 func (*PinsResponse) ProtoMessage() {}
 
 func (x *PinsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1523,7 +1643,7 @@ func (x *PinsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinsResponse.ProtoReflect.Descriptor instead.
 func (*PinsResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{23}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PinsResponse) GetPins() []*PinInfo {
@@ -1545,7 +1665,7 @@ type AddMultipartRootRequest struct {
 
 func (x *AddMultipartRootRequest) Reset() {
 	*x = AddMultipartRootRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1557,7 +1677,7 @@ func (x *AddMultipartRootRequest) String() string {
 func (*AddMultipartRootRequest) ProtoMessage() {}
 
 func (x *AddMultipartRootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1570,7 +1690,7 @@ func (x *AddMultipartRootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMultipartRootRequest.ProtoReflect.Descriptor instead.
 func (*AddMultipartRootRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{24}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AddMultipartRootRequest) GetHandle() uint64 {
@@ -1616,7 +1736,7 @@ type MultipartRoot struct {
 
 func (x *MultipartRoot) Reset() {
 	*x = MultipartRoot{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1628,7 +1748,7 @@ func (x *MultipartRoot) String() string {
 func (*MultipartRoot) ProtoMessage() {}
 
 func (x *MultipartRoot) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1641,7 +1761,7 @@ func (x *MultipartRoot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MultipartRoot.ProtoReflect.Descriptor instead.
 func (*MultipartRoot) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{25}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *MultipartRoot) GetRoot() *Root {
@@ -1690,7 +1810,7 @@ type MultipartResponse struct {
 
 func (x *MultipartResponse) Reset() {
 	*x = MultipartResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1822,7 @@ func (x *MultipartResponse) String() string {
 func (*MultipartResponse) ProtoMessage() {}
 
 func (x *MultipartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1835,7 @@ func (x *MultipartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MultipartResponse.ProtoReflect.Descriptor instead.
 func (*MultipartResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{26}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *MultipartResponse) GetOpen() bool {
@@ -1750,7 +1870,7 @@ type BeginChunk struct {
 
 func (x *BeginChunk) Reset() {
 	*x = BeginChunk{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1762,7 +1882,7 @@ func (x *BeginChunk) String() string {
 func (*BeginChunk) ProtoMessage() {}
 
 func (x *BeginChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1775,7 +1895,7 @@ func (x *BeginChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginChunk.ProtoReflect.Descriptor instead.
 func (*BeginChunk) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{27}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *BeginChunk) GetHandle() uint64 {
@@ -1808,7 +1928,7 @@ type CommitChunk struct {
 
 func (x *CommitChunk) Reset() {
 	*x = CommitChunk{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1820,7 +1940,7 @@ func (x *CommitChunk) String() string {
 func (*CommitChunk) ProtoMessage() {}
 
 func (x *CommitChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1833,7 +1953,7 @@ func (x *CommitChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitChunk.ProtoReflect.Descriptor instead.
 func (*CommitChunk) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{28}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *CommitChunk) GetSync() bool {
@@ -1853,7 +1973,7 @@ type SizeResponse struct {
 
 func (x *SizeResponse) Reset() {
 	*x = SizeResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1865,7 +1985,7 @@ func (x *SizeResponse) String() string {
 func (*SizeResponse) ProtoMessage() {}
 
 func (x *SizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1878,7 +1998,7 @@ func (x *SizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SizeResponse.ProtoReflect.Descriptor instead.
 func (*SizeResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{29}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *SizeResponse) GetLive() int64 {
@@ -1905,7 +2025,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1917,7 +2037,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1930,7 +2050,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{30}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -1956,7 +2076,7 @@ type PruneBeforeResponse struct {
 
 func (x *PruneBeforeResponse) Reset() {
 	*x = PruneBeforeResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1968,7 +2088,7 @@ func (x *PruneBeforeResponse) String() string {
 func (*PruneBeforeResponse) ProtoMessage() {}
 
 func (x *PruneBeforeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1981,7 +2101,7 @@ func (x *PruneBeforeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneBeforeResponse.ProtoReflect.Descriptor instead.
 func (*PruneBeforeResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{31}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *PruneBeforeResponse) GetRemoved() uint64 {
@@ -2001,7 +2121,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2133,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2146,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{32}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *CheckRequest) GetHandle() uint64 {
@@ -2053,7 +2173,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2065,7 +2185,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2078,7 +2198,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{33}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *CheckEvent) GetProgress() *Progress {
@@ -2112,7 +2232,7 @@ type CheckReport struct {
 
 func (x *CheckReport) Reset() {
 	*x = CheckReport{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2244,7 @@ func (x *CheckReport) String() string {
 func (*CheckReport) ProtoMessage() {}
 
 func (x *CheckReport) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2257,7 @@ func (x *CheckReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReport.ProtoReflect.Descriptor instead.
 func (*CheckReport) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{34}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckReport) GetVersions() uint64 {
@@ -2221,7 +2341,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2233,7 +2353,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2246,7 +2366,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{35}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *ErrorDetail) GetIdentities() []*ErrorIdentity {
@@ -2302,7 +2422,7 @@ type ErrorIdentity struct {
 
 func (x *ErrorIdentity) Reset() {
 	*x = ErrorIdentity{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2434,7 @@ func (x *ErrorIdentity) String() string {
 func (*ErrorIdentity) ProtoMessage() {}
 
 func (x *ErrorIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2447,7 @@ func (x *ErrorIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorIdentity.ProtoReflect.Descriptor instead.
 func (*ErrorIdentity) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{36}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *ErrorIdentity) GetModule() string {
@@ -2363,7 +2483,7 @@ type ErrorCorrupted struct {
 
 func (x *ErrorCorrupted) Reset() {
 	*x = ErrorCorrupted{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2375,7 +2495,7 @@ func (x *ErrorCorrupted) String() string {
 func (*ErrorCorrupted) ProtoMessage() {}
 
 func (x *ErrorCorrupted) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2388,7 +2508,7 @@ func (x *ErrorCorrupted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCorrupted.ProtoReflect.Descriptor instead.
 func (*ErrorCorrupted) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{37}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ErrorCorrupted) GetVersion() uint64 {
@@ -2492,7 +2612,15 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\x04root\x18\x02 \x01(\v2\x14.ckpt.plugin.v1.RootR\x04root\x121\n" +
 	"\aaddress\x18\x03 \x01(\v2\x17.ckpt.plugin.v1.AddressR\aaddress\x12\x14\n" +
 	"\x05depth\x18\x04 \x01(\rR\x05depth\x12\x10\n" +
-	"\x03key\x18\x05 \x01(\fR\x03key\"k\n" +
+	"\x03key\x18\x05 \x01(\fR\x03key\"\x86\x01\n" +
+	"\x0fGetPathsRequest\x12\x16\n" +
+	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12(\n" +
+	"\x04root\x18\x02 \x01(\v2\x14.ckpt.plugin.v1.RootR\x04root\x121\n" +
+	"\x06starts\x18\x03 \x03(\v2\x19.ckpt.plugin.v1.PathStartR\x06starts\"f\n" +
+	"\tPathStart\x121\n" +
+	"\aaddress\x18\x01 \x01(\v2\x17.ckpt.plugin.v1.AddressR\aaddress\x12\x14\n" +
+	"\x05depth\x18\x02 \x01(\rR\x05depth\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\fR\x03key\"k\n" +
 	"\vWalkRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12(\n" +
 	"\x04root\x18\x02 \x01(\v2\x14.ckpt.plugin.v1.RootR\x04root\x12\x1a\n" +
@@ -2589,7 +2717,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1f\n" +
 	"\bposition\x18\x02 \x01(\fH\x00R\bposition\x88\x01\x01\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reasonB\v\n" +
-	"\t_position2\xe3\x10\n" +
+	"\t_position2\xa9\x11\n" +
 	"\x06NodeDB\x12I\n" +
 	"\aSession\x12\x1e.ckpt.plugin.v1.SessionRequest\x1a\x1c.ckpt.plugin.v1.SessionEvent0\x01\x12A\n" +
 	"\x04Open\x12\x1b.ckpt.plugin.v1.OpenRequest\x1a\x1c.ckpt.plugin.v1.OpenResponse\x12=\n" +
@@ -2600,7 +2728,8 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\aHasRoot\x12\x1b.ckpt.plugin.v1.RootRequest\x1a\x1f.ckpt.plugin.v1.HasRootResponse\x12C\n" +
 	"\vRootAddress\x12\x1b.ckpt.plugin.v1.RootRequest\x1a\x17.ckpt.plugin.v1.Address\x12B\n" +
 	"\aGetNode\x12\x1e.ckpt.plugin.v1.GetNodeRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12B\n" +
-	"\aGetPath\x12\x1e.ckpt.plugin.v1.GetPathRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12<\n" +
+	"\aGetPath\x12\x1e.ckpt.plugin.v1.GetPathRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12D\n" +
+	"\bGetPaths\x12\x1f.ckpt.plugin.v1.GetPathsRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12<\n" +
 	"\x04Walk\x12\x1b.ckpt.plugin.v1.WalkRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12J\n" +
 	"\vGetWriteLog\x12\".ckpt.plugin.v1.GetWriteLogRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12>\n" +
 	"\n" +
@@ -2636,7 +2765,7 @@ func file_framework_plugin_proto_nodedb_proto_rawDescGZIP() []byte {
 	return file_framework_plugin_proto_nodedb_proto_rawDescData
 }
 
-var file_framework_plugin_proto_nodedb_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
+var file_framework_plugin_proto_nodedb_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
 var file_framework_plugin_proto_nodedb_proto_goTypes = []any{
 	(*Empty)(nil),                   // 0: ckpt.plugin.v1.Empty
 	(*Frame)(nil),                   // 1: ckpt.plugin.v1.Frame
@@ -2654,28 +2783,30 @@ var file_framework_plugin_proto_nodedb_proto_goTypes = []any{
 	(*Address)(nil),                 // 13: ckpt.plugin.v1.Address
 	(*GetNodeRequest)(nil),          // 14: ckpt.plugin.v1.GetNodeRequest
 	(*GetPathRequest)(nil),          // 15: ckpt.plugin.v1.GetPathRequest
-	(*WalkRequest)(nil),             // 16: ckpt.plugin.v1.WalkRequest
-	(*GetWriteLogRequest)(nil),      // 17: ckpt.plugin.v1.GetWriteLogRequest
-	(*BeginBatch)(nil),              // 18: ckpt.plugin.v1.BeginBatch
-	(*CommitBatch)(nil),             // 19: ckpt.plugin.v1.CommitBatch
-	(*FinalizeRequest)(nil),         // 20: ckpt.plugin.v1.FinalizeRequest
-	(*PinRequest)(nil),              // 21: ckpt.plugin.v1.PinRequest
-	(*PinInfo)(nil),                 // 22: ckpt.plugin.v1.PinInfo
-	(*PinsResponse)(nil),            // 23: ckpt.plugin.v1.PinsResponse
-	(*AddMultipartRootRequest)(nil), // 24: ckpt.plugin.v1.AddMultipartRootRequest
-	(*MultipartRoot)(nil),           // 25: ckpt.plugin.v1.MultipartRoot
-	(*MultipartResponse)(nil),       // 26: ckpt.plugin.v1.MultipartResponse
-	(*BeginChunk)(nil),              // 27: ckpt.plugin.v1.BeginChunk
-	(*CommitChunk)(nil),             // 28: ckpt.plugin.v1.CommitChunk
-	(*SizeResponse)(nil),            // 29: ckpt.plugin.v1.SizeResponse
-	(*Progress)(nil),                // 30: ckpt.plugin.v1.Progress
-	(*PruneBeforeResponse)(nil),     // 31: ckpt.plugin.v1.PruneBeforeResponse
-	(*CheckRequest)(nil),            // 32: ckpt.plugin.v1.CheckRequest
-	(*CheckEvent)(nil),              // 33: ckpt.plugin.v1.CheckEvent
-	(*CheckReport)(nil),             // 34: ckpt.plugin.v1.CheckReport
-	(*ErrorDetail)(nil),             // 35: ckpt.plugin.v1.ErrorDetail
-	(*ErrorIdentity)(nil),           // 36: ckpt.plugin.v1.ErrorIdentity
-	(*ErrorCorrupted)(nil),          // 37: ckpt.plugin.v1.ErrorCorrupted
+	(*GetPathsRequest)(nil),         // 16: ckpt.plugin.v1.GetPathsRequest
+	(*PathStart)(nil),               // 17: ckpt.plugin.v1.PathStart
+	(*WalkRequest)(nil),             // 18: ckpt.plugin.v1.WalkRequest
+	(*GetWriteLogRequest)(nil),      // 19: ckpt.plugin.v1.GetWriteLogRequest
+	(*BeginBatch)(nil),              // 20: ckpt.plugin.v1.BeginBatch
+	(*CommitBatch)(nil),             // 21: ckpt.plugin.v1.CommitBatch
+	(*FinalizeRequest)(nil),         // 22: ckpt.plugin.v1.FinalizeRequest
+	(*PinRequest)(nil),              // 23: ckpt.plugin.v1.PinRequest
+	(*PinInfo)(nil),                 // 24: ckpt.plugin.v1.PinInfo
+	(*PinsResponse)(nil),            // 25: ckpt.plugin.v1.PinsResponse
+	(*AddMultipartRootRequest)(nil), // 26: ckpt.plugin.v1.AddMultipartRootRequest
+	(*MultipartRoot)(nil),           // 27: ckpt.plugin.v1.MultipartRoot
+	(*MultipartResponse)(nil),       // 28: ckpt.plugin.v1.MultipartResponse
+	(*BeginChunk)(nil),              // 29: ckpt.plugin.v1.BeginChunk
+	(*CommitChunk)(nil),             // 30: ckpt.plugin.v1.CommitChunk
+	(*SizeResponse)(nil),            // 31: ckpt.plugin.v1.SizeResponse
+	(*Progress)(nil),                // 32: ckpt.plugin.v1.Progress
+	(*PruneBeforeResponse)(nil),     // 33: ckpt.plugin.v1.PruneBeforeResponse
+	(*CheckRequest)(nil),            // 34: ckpt.plugin.v1.CheckRequest
+	(*CheckEvent)(nil),              // 35: ckpt.plugin.v1.CheckEvent
+	(*CheckReport)(nil),             // 36: ckpt.plugin.v1.CheckReport
+	(*ErrorDetail)(nil),             // 37: ckpt.plugin.v1.ErrorDetail
+	(*ErrorIdentity)(nil),           // 38: ckpt.plugin.v1.ErrorIdentity
+	(*ErrorCorrupted)(nil),          // 39: ckpt.plugin.v1.ErrorCorrupted
 }
 var file_framework_plugin_proto_nodedb_proto_depIdxs = []int32{
 	10, // 0: ckpt.plugin.v1.RootRequest.root:type_name -> ckpt.plugin.v1.Root
@@ -2684,88 +2815,93 @@ var file_framework_plugin_proto_nodedb_proto_depIdxs = []int32{
 	13, // 3: ckpt.plugin.v1.GetNodeRequest.address:type_name -> ckpt.plugin.v1.Address
 	10, // 4: ckpt.plugin.v1.GetPathRequest.root:type_name -> ckpt.plugin.v1.Root
 	13, // 5: ckpt.plugin.v1.GetPathRequest.address:type_name -> ckpt.plugin.v1.Address
-	10, // 6: ckpt.plugin.v1.WalkRequest.root:type_name -> ckpt.plugin.v1.Root
-	10, // 7: ckpt.plugin.v1.GetWriteLogRequest.start:type_name -> ckpt.plugin.v1.Root
-	10, // 8: ckpt.plugin.v1.GetWriteLogRequest.end:type_name -> ckpt.plugin.v1.Root
-	10, // 9: ckpt.plugin.v1.BeginBatch.old_root:type_name -> ckpt.plugin.v1.Root
-	10, // 10: ckpt.plugin.v1.CommitBatch.root:type_name -> ckpt.plugin.v1.Root
-	13, // 11: ckpt.plugin.v1.CommitBatch.root_address:type_name -> ckpt.plugin.v1.Address
-	10, // 12: ckpt.plugin.v1.FinalizeRequest.roots:type_name -> ckpt.plugin.v1.Root
-	22, // 13: ckpt.plugin.v1.PinsResponse.pins:type_name -> ckpt.plugin.v1.PinInfo
-	10, // 14: ckpt.plugin.v1.AddMultipartRootRequest.root:type_name -> ckpt.plugin.v1.Root
-	10, // 15: ckpt.plugin.v1.MultipartRoot.root:type_name -> ckpt.plugin.v1.Root
-	25, // 16: ckpt.plugin.v1.MultipartResponse.roots:type_name -> ckpt.plugin.v1.MultipartRoot
-	10, // 17: ckpt.plugin.v1.BeginChunk.root:type_name -> ckpt.plugin.v1.Root
-	30, // 18: ckpt.plugin.v1.CheckEvent.progress:type_name -> ckpt.plugin.v1.Progress
-	34, // 19: ckpt.plugin.v1.CheckEvent.report:type_name -> ckpt.plugin.v1.CheckReport
-	37, // 20: ckpt.plugin.v1.CheckReport.problems:type_name -> ckpt.plugin.v1.ErrorCorrupted
-	36, // 21: ckpt.plugin.v1.ErrorDetail.identities:type_name -> ckpt.plugin.v1.ErrorIdentity
-	37, // 22: ckpt.plugin.v1.ErrorDetail.corrupted:type_name -> ckpt.plugin.v1.ErrorCorrupted
-	2,  // 23: ckpt.plugin.v1.NodeDB.Session:input_type -> ckpt.plugin.v1.SessionRequest
-	4,  // 24: ckpt.plugin.v1.NodeDB.Open:input_type -> ckpt.plugin.v1.OpenRequest
-	6,  // 25: ckpt.plugin.v1.NodeDB.Close:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 26: ckpt.plugin.v1.NodeDB.GetLatestVersion:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 27: ckpt.plugin.v1.NodeDB.GetEarliestVersion:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 28: ckpt.plugin.v1.NodeDB.GetRootsForVersion:input_type -> ckpt.plugin.v1.VersionRequest
-	8,  // 29: ckpt.plugin.v1.NodeDB.HasRoot:input_type -> ckpt.plugin.v1.RootRequest
-	8,  // 30: ckpt.plugin.v1.NodeDB.RootAddress:input_type -> ckpt.plugin.v1.RootRequest
-	14, // 31: ckpt.plugin.v1.NodeDB.GetNode:input_type -> ckpt.plugin.v1.GetNodeRequest
-	15, // 32: ckpt.plugin.v1.NodeDB.GetPath:input_type -> ckpt.plugin.v1.GetPathRequest
-	16, // 33: ckpt.plugin.v1.NodeDB.Walk:input_type -> ckpt.plugin.v1.WalkRequest
-	17, // 34: ckpt.plugin.v1.NodeDB.GetWriteLog:input_type -> ckpt.plugin.v1.GetWriteLogRequest
-	1,  // 35: ckpt.plugin.v1.NodeDB.WriteBatch:input_type -> ckpt.plugin.v1.Frame
-	20, // 36: ckpt.plugin.v1.NodeDB.Finalize:input_type -> ckpt.plugin.v1.FinalizeRequest
-	21, // 37: ckpt.plugin.v1.NodeDB.Pin:input_type -> ckpt.plugin.v1.PinRequest
-	6,  // 38: ckpt.plugin.v1.NodeDB.Pins:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 39: ckpt.plugin.v1.NodeDB.Prune:input_type -> ckpt.plugin.v1.VersionRequest
-	7,  // 40: ckpt.plugin.v1.NodeDB.PruneBefore:input_type -> ckpt.plugin.v1.VersionRequest
-	6,  // 41: ckpt.plugin.v1.NodeDB.CollectGarbage:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 42: ckpt.plugin.v1.NodeDB.StartMultipart:input_type -> ckpt.plugin.v1.VersionRequest
-	6,  // 43: ckpt.plugin.v1.NodeDB.Multipart:input_type -> ckpt.plugin.v1.HandleRequest
-	24, // 44: ckpt.plugin.v1.NodeDB.AddMultipartRoot:input_type -> ckpt.plugin.v1.AddMultipartRootRequest
-	1,  // 45: ckpt.plugin.v1.NodeDB.WriteChunk:input_type -> ckpt.plugin.v1.Frame
-	8,  // 46: ckpt.plugin.v1.NodeDB.CompleteRoot:input_type -> ckpt.plugin.v1.RootRequest
-	8,  // 47: ckpt.plugin.v1.NodeDB.AbortRoot:input_type -> ckpt.plugin.v1.RootRequest
-	6,  // 48: ckpt.plugin.v1.NodeDB.AbortMultipart:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 49: ckpt.plugin.v1.NodeDB.Size:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 50: ckpt.plugin.v1.NodeDB.Compact:input_type -> ckpt.plugin.v1.HandleRequest
-	32, // 51: ckpt.plugin.v1.NodeDB.Check:input_type -> ckpt.plugin.v1.CheckRequest
-	6,  // 52: ckpt.plugin.v1.NodeDB.Sync:input_type -> ckpt.plugin.v1.HandleRequest
-	3,  // 53: ckpt.plugin.v1.NodeDB.Session:output_type -> ckpt.plugin.v1.SessionEvent
-	5,  // 54: ckpt.plugin.v1.NodeDB.Open:output_type -> ckpt.plugin.v1.OpenResponse
-	0,  // 55: ckpt.plugin.v1.NodeDB.Close:output_type -> ckpt.plugin.v1.Empty
-	9,  // 56: ckpt.plugin.v1.NodeDB.GetLatestVersion:output_type -> ckpt.plugin.v1.VersionResponse
-	9,  // 57: ckpt.plugin.v1.NodeDB.GetEarliestVersion:output_type -> ckpt.plugin.v1.VersionResponse
-	11, // 58: ckpt.plugin.v1.NodeDB.GetRootsForVersion:output_type -> ckpt.plugin.v1.RootsResponse
-	12, // 59: ckpt.plugin.v1.NodeDB.HasRoot:output_type -> ckpt.plugin.v1.HasRootResponse
-	13, // 60: ckpt.plugin.v1.NodeDB.RootAddress:output_type -> ckpt.plugin.v1.Address
-	1,  // 61: ckpt.plugin.v1.NodeDB.GetNode:output_type -> ckpt.plugin.v1.Frame
-	1,  // 62: ckpt.plugin.v1.NodeDB.GetPath:output_type -> ckpt.plugin.v1.Frame
-	1,  // 63: ckpt.plugin.v1.NodeDB.Walk:output_type -> ckpt.plugin.v1.Frame
-	1,  // 64: ckpt.plugin.v1.NodeDB.GetWriteLog:output_type -> ckpt.plugin.v1.Frame
-	1,  // 65: ckpt.plugin.v1.NodeDB.WriteBatch:output_type -> ckpt.plugin.v1.Frame
-	0,  // 66: ckpt.plugin.v1.NodeDB.Finalize:output_type -> ckpt.plugin.v1.Empty
-	0,  // 67: ckpt.plugin.v1.NodeDB.Pin:output_type -> ckpt.plugin.v1.Empty
-	23, // 68: ckpt.plugin.v1.NodeDB.Pins:output_type -> ckpt.plugin.v1.PinsResponse
-	0,  // 69: ckpt.plugin.v1.NodeDB.Prune:output_type -> ckpt.plugin.v1.Empty
-	31, // 70: ckpt.plugin.v1.NodeDB.PruneBefore:output_type -> ckpt.plugin.v1.PruneBeforeResponse
-	30, // 71: ckpt.plugin.v1.NodeDB.CollectGarbage:output_type -> ckpt.plugin.v1.Progress
-	0,  // 72: ckpt.plugin.v1.NodeDB.StartMultipart:output_type -> ckpt.plugin.v1.Empty
-	26, // 73: ckpt.plugin.v1.NodeDB.Multipart:output_type -> ckpt.plugin.v1.MultipartResponse
-	0,  // 74: ckpt.plugin.v1.NodeDB.AddMultipartRoot:output_type -> ckpt.plugin.v1.Empty
-	1,  // 75: ckpt.plugin.v1.NodeDB.WriteChunk:output_type -> ckpt.plugin.v1.Frame
-	0,  // 76: ckpt.plugin.v1.NodeDB.CompleteRoot:output_type -> ckpt.plugin.v1.Empty
-	0,  // 77: ckpt.plugin.v1.NodeDB.AbortRoot:output_type -> ckpt.plugin.v1.Empty
-	0,  // 78: ckpt.plugin.v1.NodeDB.AbortMultipart:output_type -> ckpt.plugin.v1.Empty
-	29, // 79: ckpt.plugin.v1.NodeDB.Size:output_type -> ckpt.plugin.v1.SizeResponse
-	30, // 80: ckpt.plugin.v1.NodeDB.Compact:output_type -> ckpt.plugin.v1.Progress
-	33, // 81: ckpt.plugin.v1.NodeDB.Check:output_type -> ckpt.plugin.v1.CheckEvent
-	0,  // 82: ckpt.plugin.v1.NodeDB.Sync:output_type -> ckpt.plugin.v1.Empty
-	53, // [53:83] is the sub-list for method output_type
-	23, // [23:53] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	10, // 6: ckpt.plugin.v1.GetPathsRequest.root:type_name -> ckpt.plugin.v1.Root
+	17, // 7: ckpt.plugin.v1.GetPathsRequest.starts:type_name -> ckpt.plugin.v1.PathStart
+	13, // 8: ckpt.plugin.v1.PathStart.address:type_name -> ckpt.plugin.v1.Address
+	10, // 9: ckpt.plugin.v1.WalkRequest.root:type_name -> ckpt.plugin.v1.Root
+	10, // 10: ckpt.plugin.v1.GetWriteLogRequest.start:type_name -> ckpt.plugin.v1.Root
+	10, // 11: ckpt.plugin.v1.GetWriteLogRequest.end:type_name -> ckpt.plugin.v1.Root
+	10, // 12: ckpt.plugin.v1.BeginBatch.old_root:type_name -> ckpt.plugin.v1.Root
+	10, // 13: ckpt.plugin.v1.CommitBatch.root:type_name -> ckpt.plugin.v1.Root
+	13, // 14: ckpt.plugin.v1.CommitBatch.root_address:type_name -> ckpt.plugin.v1.Address
+	10, // 15: ckpt.plugin.v1.FinalizeRequest.roots:type_name -> ckpt.plugin.v1.Root
+	24, // 16: ckpt.plugin.v1.PinsResponse.pins:type_name -> ckpt.plugin.v1.PinInfo
+	10, // 17: ckpt.plugin.v1.AddMultipartRootRequest.root:type_name -> ckpt.plugin.v1.Root
+	10, // 18: ckpt.plugin.v1.MultipartRoot.root:type_name -> ckpt.plugin.v1.Root
+	27, // 19: ckpt.plugin.v1.MultipartResponse.roots:type_name -> ckpt.plugin.v1.MultipartRoot
+	10, // 20: ckpt.plugin.v1.BeginChunk.root:type_name -> ckpt.plugin.v1.Root
+	32, // 21: ckpt.plugin.v1.CheckEvent.progress:type_name -> ckpt.plugin.v1.Progress
+	36, // 22: ckpt.plugin.v1.CheckEvent.report:type_name -> ckpt.plugin.v1.CheckReport
+	39, // 23: ckpt.plugin.v1.CheckReport.problems:type_name -> ckpt.plugin.v1.ErrorCorrupted
+	38, // 24: ckpt.plugin.v1.ErrorDetail.identities:type_name -> ckpt.plugin.v1.ErrorIdentity
+	39, // 25: ckpt.plugin.v1.ErrorDetail.corrupted:type_name -> ckpt.plugin.v1.ErrorCorrupted
+	2,  // 26: ckpt.plugin.v1.NodeDB.Session:input_type -> ckpt.plugin.v1.SessionRequest
+	4,  // 27: ckpt.plugin.v1.NodeDB.Open:input_type -> ckpt.plugin.v1.OpenRequest
+	6,  // 28: ckpt.plugin.v1.NodeDB.Close:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 29: ckpt.plugin.v1.NodeDB.GetLatestVersion:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 30: ckpt.plugin.v1.NodeDB.GetEarliestVersion:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 31: ckpt.plugin.v1.NodeDB.GetRootsForVersion:input_type -> ckpt.plugin.v1.VersionRequest
+	8,  // 32: ckpt.plugin.v1.NodeDB.HasRoot:input_type -> ckpt.plugin.v1.RootRequest
+	8,  // 33: ckpt.plugin.v1.NodeDB.RootAddress:input_type -> ckpt.plugin.v1.RootRequest
+	14, // 34: ckpt.plugin.v1.NodeDB.GetNode:input_type -> ckpt.plugin.v1.GetNodeRequest
+	15, // 35: ckpt.plugin.v1.NodeDB.GetPath:input_type -> ckpt.plugin.v1.GetPathRequest
+	16, // 36: ckpt.plugin.v1.NodeDB.GetPaths:input_type -> ckpt.plugin.v1.GetPathsRequest
+	18, // 37: ckpt.plugin.v1.NodeDB.Walk:input_type -> ckpt.plugin.v1.WalkRequest
+	19, // 38: ckpt.plugin.v1.NodeDB.GetWriteLog:input_type -> ckpt.plugin.v1.GetWriteLogRequest
+	1,  // 39: ckpt.plugin.v1.NodeDB.WriteBatch:input_type -> ckpt.plugin.v1.Frame
+	22, // 40: ckpt.plugin.v1.NodeDB.Finalize:input_type -> ckpt.plugin.v1.FinalizeRequest
+	23, // 41: ckpt.plugin.v1.NodeDB.Pin:input_type -> ckpt.plugin.v1.PinRequest
+	6,  // 42: ckpt.plugin.v1.NodeDB.Pins:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 43: ckpt.plugin.v1.NodeDB.Prune:input_type -> ckpt.plugin.v1.VersionRequest
+	7,  // 44: ckpt.plugin.v1.NodeDB.PruneBefore:input_type -> ckpt.plugin.v1.VersionRequest
+	6,  // 45: ckpt.plugin.v1.NodeDB.CollectGarbage:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 46: ckpt.plugin.v1.NodeDB.StartMultipart:input_type -> ckpt.plugin.v1.VersionRequest
+	6,  // 47: ckpt.plugin.v1.NodeDB.Multipart:input_type -> ckpt.plugin.v1.HandleRequest
+	26, // 48: ckpt.plugin.v1.NodeDB.AddMultipartRoot:input_type -> ckpt.plugin.v1.AddMultipartRootRequest
+	1,  // 49: ckpt.plugin.v1.NodeDB.WriteChunk:input_type -> ckpt.plugin.v1.Frame
+	8,  // 50: ckpt.plugin.v1.NodeDB.CompleteRoot:input_type -> ckpt.plugin.v1.RootRequest
+	8,  // 51: ckpt.plugin.v1.NodeDB.AbortRoot:input_type -> ckpt.plugin.v1.RootRequest
+	6,  // 52: ckpt.plugin.v1.NodeDB.AbortMultipart:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 53: ckpt.plugin.v1.NodeDB.Size:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 54: ckpt.plugin.v1.NodeDB.Compact:input_type -> ckpt.plugin.v1.HandleRequest
+	34, // 55: ckpt.plugin.v1.NodeDB.Check:input_type -> ckpt.plugin.v1.CheckRequest
+	6,  // 56: ckpt.plugin.v1.NodeDB.Sync:input_type -> ckpt.plugin.v1.HandleRequest
+	3,  // 57: ckpt.plugin.v1.NodeDB.Session:output_type -> ckpt.plugin.v1.SessionEvent
+	5,  // 58: ckpt.plugin.v1.NodeDB.Open:output_type -> ckpt.plugin.v1.OpenResponse
+	0,  // 59: ckpt.plugin.v1.NodeDB.Close:output_type -> ckpt.plugin.v1.Empty
+	9,  // 60: ckpt.plugin.v1.NodeDB.GetLatestVersion:output_type -> ckpt.plugin.v1.VersionResponse
+	9,  // 61: ckpt.plugin.v1.NodeDB.GetEarliestVersion:output_type -> ckpt.plugin.v1.VersionResponse
+	11, // 62: ckpt.plugin.v1.NodeDB.GetRootsForVersion:output_type -> ckpt.plugin.v1.RootsResponse
+	12, // 63: ckpt.plugin.v1.NodeDB.HasRoot:output_type -> ckpt.plugin.v1.HasRootResponse
+	13, // 64: ckpt.plugin.v1.NodeDB.RootAddress:output_type -> ckpt.plugin.v1.Address
+	1,  // 65: ckpt.plugin.v1.NodeDB.GetNode:output_type -> ckpt.plugin.v1.Frame
+	1,  // 66: ckpt.plugin.v1.NodeDB.GetPath:output_type -> ckpt.plugin.v1.Frame
+	1,  // 67: ckpt.plugin.v1.NodeDB.GetPaths:output_type -> ckpt.plugin.v1.Frame
+	1,  // 68: ckpt.plugin.v1.NodeDB.Walk:output_type -> ckpt.plugin.v1.Frame
+	1,  // 69: ckpt.plugin.v1.NodeDB.GetWriteLog:output_type -> ckpt.plugin.v1.Frame
+	1,  // 70: ckpt.plugin.v1.NodeDB.WriteBatch:output_type -> ckpt.plugin.v1.Frame
+	0,  // 71: ckpt.plugin.v1.NodeDB.Finalize:output_type -> ckpt.plugin.v1.Empty
+	0,  // 72: ckpt.plugin.v1.NodeDB.Pin:output_type -> ckpt.plugin.v1.Empty
+	25, // 73: ckpt.plugin.v1.NodeDB.Pins:output_type -> ckpt.plugin.v1.PinsResponse
+	0,  // 74: ckpt.plugin.v1.NodeDB.Prune:output_type -> ckpt.plugin.v1.Empty
+	33, // 75: ckpt.plugin.v1.NodeDB.PruneBefore:output_type -> ckpt.plugin.v1.PruneBeforeResponse
+	32, // 76: ckpt.plugin.v1.NodeDB.CollectGarbage:output_type -> ckpt.plugin.v1.Progress
+	0,  // 77: ckpt.plugin.v1.NodeDB.StartMultipart:output_type -> ckpt.plugin.v1.Empty
+	28, // 78: ckpt.plugin.v1.NodeDB.Multipart:output_type -> ckpt.plugin.v1.MultipartResponse
+	0,  // 79: ckpt.plugin.v1.NodeDB.AddMultipartRoot:output_type -> ckpt.plugin.v1.Empty
+	1,  // 80: ckpt.plugin.v1.NodeDB.WriteChunk:output_type -> ckpt.plugin.v1.Frame
+	0,  // 81: ckpt.plugin.v1.NodeDB.CompleteRoot:output_type -> ckpt.plugin.v1.Empty
+	0,  // 82: ckpt.plugin.v1.NodeDB.AbortRoot:output_type -> ckpt.plugin.v1.Empty
+	0,  // 83: ckpt.plugin.v1.NodeDB.AbortMultipart:output_type -> ckpt.plugin.v1.Empty
+	31, // 84: ckpt.plugin.v1.NodeDB.Size:output_type -> ckpt.plugin.v1.SizeResponse
+	32, // 85: ckpt.plugin.v1.NodeDB.Compact:output_type -> ckpt.plugin.v1.Progress
+	35, // 86: ckpt.plugin.v1.NodeDB.Check:output_type -> ckpt.plugin.v1.CheckEvent
+	0,  // 87: ckpt.plugin.v1.NodeDB.Sync:output_type -> ckpt.plugin.v1.Empty
+	57, // [57:88] is the sub-list for method output_type
+	26, // [26:57] is the sub-list for method input_type
+	26, // [26:26] is the sub-list for extension type_name
+	26, // [26:26] is the sub-list for extension extendee
+	0,  // [0:26] is the sub-list for field type_name
 }
 
 func init() { file_framework_plugin_proto_nodedb_proto_init() }
@@ -2774,15 +2910,15 @@ func file_framework_plugin_proto_nodedb_proto_init() {
 		return
 	}
 	file_framework_plugin_proto_nodedb_proto_msgTypes[4].OneofWrappers = []any{}
-	file_framework_plugin_proto_nodedb_proto_msgTypes[32].OneofWrappers = []any{}
-	file_framework_plugin_proto_nodedb_proto_msgTypes[37].OneofWrappers = []any{}
+	file_framework_plugin_proto_nodedb_proto_msgTypes[34].OneofWrappers = []any{}
+	file_framework_plugin_proto_nodedb_proto_msgTypes[39].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_framework_plugin_proto_nodedb_proto_rawDesc), len(file_framework_plugin_proto_nodedb_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   38,
+			NumMessages:   40,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -72,6 +72,7 @@ const (
 	NodeDB_RootAddress_FullMethodName        = "/ckpt.plugin.v1.NodeDB/RootAddress"
 	NodeDB_GetNode_FullMethodName            = "/ckpt.plugin.v1.NodeDB/GetNode"
 	NodeDB_GetPath_FullMethodName            = "/ckpt.plugin.v1.NodeDB/GetPath"
+	NodeDB_GetPaths_FullMethodName           = "/ckpt.plugin.v1.NodeDB/GetPaths"
 	NodeDB_Walk_FullMethodName               = "/ckpt.plugin.v1.NodeDB/Walk"
 	NodeDB_GetWriteLog_FullMethodName        = "/ckpt.plugin.v1.NodeDB/GetWriteLog"
 	NodeDB_WriteBatch_FullMethodName         = "/ckpt.plugin.v1.NodeDB/WriteBatch"
@@ -112,6 +113,8 @@ type NodeDBClient interface {
 	GetNode(ctx context.Context, in *GetNodeRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
 	// GetPath sends nodes.
 	GetPath(ctx context.Context, in *GetPathRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
+	// GetPaths sends nodes. It is there from minor version 2 on.
+	GetPaths(ctx context.Context, in *GetPathsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
 	// Walk sends nodes.
 	Walk(ctx context.Context, in *WalkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
 	// GetWriteLog sends sets and deletes.
@@ -274,9 +277,28 @@ func (c *nodeDBClient) GetPath(ctx context.Context, in *GetPathRequest, opts ...
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeDB_GetPathClient = grpc.ServerStreamingClient[Frame]
 
+func (c *nodeDBClient) GetPaths(ctx context.Context, in *GetPathsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[3], NodeDB_GetPaths_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[GetPathsRequest, Frame]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_GetPathsClient = grpc.ServerStreamingClient[Frame]
+
 func (c *nodeDBClient) Walk(ctx context.Context, in *WalkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[3], NodeDB_Walk_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[4], NodeDB_Walk_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -295,7 +317,7 @@ type NodeDB_WalkClient = grpc.ServerStreamingClient[Frame]
 
 func (c *nodeDBClient) GetWriteLog(ctx context.Context, in *GetWriteLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[4], NodeDB_GetWriteLog_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[5], NodeDB_GetWriteLog_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -314,7 +336,7 @@ type NodeDB_GetWriteLogClient = grpc.ServerStreamingClient[Frame]
 
 func (c *nodeDBClient) WriteBatch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[5], NodeDB_WriteBatch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[6], NodeDB_WriteBatch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -337,7 +359,7 @@ func (c *nodeDBClient) Finalize(ctx context.Context, in *FinalizeRequest, opts .
 
 func (c *nodeDBClient) Pin(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PinRequest, Empty], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[6], NodeDB_Pin_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[7], NodeDB_Pin_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -380,7 +402,7 @@ func (c *nodeDBClient) PruneBefore(ctx context.Context, in *VersionRequest, opts
 
 func (c *nodeDBClient) CollectGarbage(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[7], NodeDB_CollectGarbage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[8], NodeDB_CollectGarbage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -429,7 +451,7 @@ func (c *nodeDBClient) AddMultipartRoot(ctx context.Context, in *AddMultipartRoo
 
 func (c *nodeDBClient) WriteChunk(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[8], NodeDB_WriteChunk_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[9], NodeDB_WriteChunk_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -482,7 +504,7 @@ func (c *nodeDBClient) Size(ctx context.Context, in *HandleRequest, opts ...grpc
 
 func (c *nodeDBClient) Compact(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[9], NodeDB_Compact_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[10], NodeDB_Compact_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -501,7 +523,7 @@ type NodeDB_CompactClient = grpc.ServerStreamingClient[Progress]
 
 func (c *nodeDBClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[10], NodeDB_Check_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[11], NodeDB_Check_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -546,6 +568,8 @@ type NodeDBServer interface {
 	GetNode(*GetNodeRequest, grpc.ServerStreamingServer[Frame]) error
 	// GetPath sends nodes.
 	GetPath(*GetPathRequest, grpc.ServerStreamingServer[Frame]) error
+	// GetPaths sends nodes. It is there from minor version 2 on.
+	GetPaths(*GetPathsRequest, grpc.ServerStreamingServer[Frame]) error
 	// Walk sends nodes.
 	Walk(*WalkRequest, grpc.ServerStreamingServer[Frame]) error
 	// GetWriteLog sends sets and deletes.
@@ -610,6 +634,9 @@ func (UnimplementedNodeDBServer) GetNode(*GetNodeRequest, grpc.ServerStreamingSe
 }
 func (UnimplementedNodeDBServer) GetPath(*GetPathRequest, grpc.ServerStreamingServer[Frame]) error {
 	return status.Error(codes.Unimplemented, "method GetPath not implemented")
+}
+func (UnimplementedNodeDBServer) GetPaths(*GetPathsRequest, grpc.ServerStreamingServer[Frame]) error {
+	return status.Error(codes.Unimplemented, "method GetPaths not implemented")
 }
 func (UnimplementedNodeDBServer) Walk(*WalkRequest, grpc.ServerStreamingServer[Frame]) error {
 	return status.Error(codes.Unimplemented, "method Walk not implemented")
@@ -850,6 +877,17 @@ func _NodeDB_GetPath_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeDB_GetPathServer = grpc.ServerStreamingServer[Frame]
+
+func _NodeDB_GetPaths_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(GetPathsRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(NodeDBServer).GetPaths(m, &grpc.GenericServerStream[GetPathsRequest, Frame]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_GetPathsServer = grpc.ServerStreamingServer[Frame]
 
 func _NodeDB_Walk_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(WalkRequest)
@@ -1241,6 +1279,11 @@ var NodeDB_ServiceDesc = grpc.ServiceDesc{
 		{
 			StreamName:    "GetPath",
 			Handler:       _NodeDB_GetPath_Handler,
+			ServerStreams: true,
+		},
+		{
+			StreamName:    "GetPaths",
+			Handler:       _NodeDB_GetPaths_Handler,
 			ServerStreams: true,
 		},
 		{

@@ -58,6 +58,7 @@ type CheckpointsResult struct {
 	PluginOverhead            float64 `json:"plugin_overhead"`
 	ImportEntriesPerS         float64 `json:"import_entries_per_s"`
 	ImportVersionsEntriesPerS float64 `json:"import_versions_entries_per_s,omitempty"`
+	ImportSortedEntriesPerS   float64 `json:"import_sorted_entries_per_s"`
 	MakeEntriesPerS           float64 `json:"make_entries_per_s"`
 	MakeVerifiedEntriesPerS   float64 `json:"make_verified_entries_per_s"`
 	VerifyEntriesPerS         float64 `json:"verify_entries_per_s"`
@@ -72,7 +73,7 @@ type CheckpointsResult struct {
 
 // Step is one step, measured.
 type Step struct {
-	// Step is import, import-versions, make, verify or restore.
+	// Step is import, import-versions, import-sorted, make, verify or restore.
 	Step string `json:"step"`
 	// Plugin says that the database was in a process of its own.
 	Plugin bool `json:"plugin"`
@@ -89,6 +90,8 @@ type Step struct {
 	Seconds          float64 `json:"seconds"`
 	EntriesPerSecond float64 `json:"entries_per_second"`
 	MBPerSecond      float64 `json:"mb_per_second"`
+	// Version is how long it took from one version that was finalized to the next, where there are several.
+	Version *Times `json:"version,omitempty"`
 	// OfRoofline is the share of the limit that one core sets.
 	OfRoofline float64 `json:"of_roofline,omitempty"`
 	// Host is the process that does the work, PluginProcess the one that has the database.
@@ -139,26 +142,27 @@ func (b *checkpointsRun) all(ctx context.Context) error {
 	var best []*Step
 	// The database is made anew in each round of an import, and the last one stays.
 	state := filepath.Join(b.dir, "state")
-	imports, err := b.rounds(ctx, stepSpec{Step: stepImport}, opts.Rounds, func(s *stepSpec) error {
-		s.Database = state
-		return os.RemoveAll(state)
-	})
-	if err != nil {
-		return err
-	}
-	best = append(best, imports...)
-	r.ImportEntriesPerS = imports[1].EntriesPerSecond
-	if opts.Versions > 0 {
-		versions := filepath.Join(b.dir, "versions")
-		steps, err := b.rounds(ctx, stepSpec{Step: stepVersions}, 1, func(s *stepSpec) error {
-			s.Database = versions
-			return os.RemoveAll(versions)
+	for _, i := range []struct {
+		step    string
+		rounds  int
+		through *float64
+	}{
+		{stepVersions, min(opts.Versions, 1), &r.ImportVersionsEntriesPerS},
+		{stepSorted, opts.Rounds, &r.ImportSortedEntriesPerS},
+		{stepImport, opts.Rounds, &r.ImportEntriesPerS},
+	} {
+		if i.rounds == 0 {
+			continue
+		}
+		steps, err := b.rounds(ctx, stepSpec{Step: i.step}, i.rounds, func(s *stepSpec) error {
+			s.Database = state
+			return os.RemoveAll(state)
 		})
-		if err := errors.Join(err, os.RemoveAll(versions)); err != nil {
+		if err != nil {
 			return err
 		}
 		best = append(best, steps...)
-		r.ImportVersionsEntriesPerS = steps[1].EntriesPerSecond
+		*i.through = steps[1].EntriesPerSecond
 	}
 
 	newStore := func(s *stepSpec) error {

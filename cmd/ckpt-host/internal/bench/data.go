@@ -53,9 +53,6 @@ func (d *data) field(i int) []byte {
 // entry returns entry i.
 func (d *data) entry(i int) (key, value []byte) { return d.field(2 * i), d.field(2*i + 1) }
 
-// shuffled returns the indices of all entries in an order that has nothing to do with their keys.
-func (d *data) shuffled() []int { return rand.New(rand.NewPCG(dataSeed, 1)).Perm(d.len()) }
-
 // updates are random changes to a data set's entries: each sets a key to a value like the data set's, and
 // like no earlier one.
 type updates struct {

@@ -16,8 +16,6 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/common"
-	"github.com/ckpt-project/ckpt/framework/hash"
-	"github.com/ckpt-project/ckpt/framework/mkvs"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	"github.com/ckpt-project/ckpt/framework/plugin"
@@ -31,6 +29,7 @@ import (
 const (
 	stepImport   = "import"
 	stepVersions = "import-versions"
+	stepSorted   = "import-sorted"
 	stepMake     = "make"
 	stepVerify   = "verify"
 	stepRestore  = "restore"
@@ -91,18 +90,24 @@ func (s *stepSpec) run(ctx context.Context) (step *Step, err error) {
 	}
 	defer func() { err = errors.Join(err, closeAll()) }()
 	switch s.Step {
-	case stepImport, stepVersions:
+	case stepImport, stepVersions, stepSorted:
 		data, err := newData(ctx, s.Data, s.Entries, func(int) {})
 		if err != nil {
 			return nil, err
 		}
-		order := data.shuffled()
+		im := newImport(ndb, data, importWay(s.Step), s.Versions)
 		step.DataBytes = int64(len(data.bytes))
-		versions := 1
-		if s.Step == stepVersions {
-			versions = s.Versions
-		}
-		return step, step.measure(ctx, pid, func() error { return load(ctx, ndb, data, order, versions, step) })
+		return step, step.measure(ctx, pid, func() error {
+			if err := im.run(ctx); err != nil {
+				return err
+			}
+			step.Entries, step.Bytes = data.len(), int64(len(data.bytes))
+			if len(im.times) > 1 {
+				times := sumUp(im.times)
+				step.Version = &times
+			}
+			return nil
+		})
 	case stepMake:
 		return step, step.measure(ctx, pid, func() error { return s.make(ctx, ndb, step) })
 	case stepRestore:
@@ -139,32 +144,6 @@ func (s *stepSpec) open(ctx context.Context) (ndb db.NodeDB, pid int, closeAll f
 		return nil, 0, nil, errors.Join(err, p.Close(ctx))
 	}
 	return ndb, p.PID(), func() error { return errors.Join(ndb.Close(ctx), p.Close(ctx)) }, nil
-}
-
-// load commits and finalizes the entries, in the given order, in a number of versions, each of which is
-// durable before the next begins.
-func load(ctx context.Context, ndb db.NodeDB, data *data, order []int, versions int, step *Step) error {
-	root := node.Root{Namespace: benchNamespace, Type: node.RootTypeState, Hash: hash.EmptyHash}
-	tree := mkvs.NewWithRoot(ndb, root)
-	defer tree.Close()
-	for version := range versions {
-		for _, i := range order[version*len(order)/versions : (version+1)*len(order)/versions] {
-			key, value := data.entry(i)
-			if err := tree.Insert(ctx, key, value); err != nil {
-				return err
-			}
-		}
-		root.Version = uint64(version) + 1
-		var err error
-		if _, root.Hash, err = tree.Commit(ctx, benchNamespace, root.Version); err != nil {
-			return err
-		}
-		if err := ndb.Finalize(ctx, []node.Root{root}); err != nil {
-			return err
-		}
-	}
-	step.Entries, step.Bytes = len(order), int64(len(data.bytes))
-	return nil
 }
 
 // latest returns the database's newest root.

@@ -162,6 +162,8 @@ func stepRow(r *bench.CheckpointsResult, s *bench.Step) []string {
 	switch {
 	case s.Step == "import-versions":
 		name = fmt.Sprintf("import as %s", console.Counted(r.Versions, "version"))
+	case s.Step == "import-sorted":
+		name = "import sorted"
 	case s.Verified:
 		name = "make and verify"
 	}

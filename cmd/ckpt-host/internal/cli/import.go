@@ -38,6 +38,7 @@ func newImportCommand(e *env) *cobra.Command {
 	var (
 		flags    = namespaceFlags{restart: true}
 		encoding string
+		sorted   bool
 		asJSON   bool
 	)
 	cmd := &cobra.Command{
@@ -52,6 +53,9 @@ func newImportCommand(e *env) *cobra.Command {
 The operations of a version stand together; versions ascend by one, and the first follows the newest in
 the database (in an empty one it can be any). Each version is committed and finalized. A line that is
 wrong ends the import, and the versions before it are kept.
+
+With --sorted, the state of the database's first version comes in the order of its keys, and is imported in
+memory that does not grow with it.
 
 Where the namespace has a checkpoints block, checkpoints are made meanwhile.`,
 		Example: `  ckpt-host import --config ckpt.hcl --namespace demo changes.ndjson
@@ -72,13 +76,14 @@ Where the namespace has a checkpoints block, checkpoints are made meanwhile.`,
 			}
 			defer in.Close()
 			return e.withDatabase(cmd.Context(), ns, &flags, host.Write, func(ndb db.NodeDB) error {
-				return e.runImport(cmd.Context(), ns, ndb, in, form, asJSON)
+				return e.runImport(cmd.Context(), ns, ndb, in, form, sorted, asJSON)
 			})
 		},
 	}
 	flags.add(cmd)
 	flags.addLockWait(cmd)
 	addEncodingFlag(cmd, &encoding)
+	cmd.Flags().BoolVar(&sorted, "sorted", false, "the keys of the first version's state come in order, and the database is empty")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
@@ -143,7 +148,7 @@ func openInput(ctx context.Context, e *env, path string) (*input, error) {
 	return in, nil
 }
 
-func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, in *input, form ndjson.Encoding, asJSON bool) error {
+func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, in *input, form ndjson.Encoding, sorted, asJSON bool) error {
 	began := time.Now()
 	maker, err := startCheckpointer(ctx, e, ns, ndb)
 	if err != nil {
@@ -154,6 +159,11 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 		return errors.Join(err, maker.stop())
 	}
 	defer im.Close()
+	if sorted {
+		if err := im.Sorted(); err != nil {
+			return errors.Join(exit.Errorf(exit.Usage, "--sorted: %w", err), maker.stop())
+		}
+	}
 	progress := e.StartMeter(importMeter(in, im))
 	defer progress.Stop()
 

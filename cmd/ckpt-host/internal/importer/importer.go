@@ -18,27 +18,26 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
-// capacity is the number of nodes that the state's tree keeps in memory, some 400 bytes each: with fewer,
-// much is read again for each version. memoryBudget bounds what large values add to that.
-const (
-	capacity     = 400_000
-	memoryBudget = 256 << 20
-)
+// capacity is how many bytes of nodes the state's tree keeps in memory from one version to the next: with fewer,
+// more is read again for each.
+const capacity = 160 << 20
 
 // Importer makes versions of operations: the operations of a version stand together, versions ascend by
-// one, and each is committed and finalized, state and IO root, when the next one begins or the input
-// ends. It belongs to one goroutine, but for Status.
+// one, and each is committed, state and IO root, when the next one begins or the input ends, and finalized
+// while that is made. It belongs to one goroutine, but for Status.
 type Importer struct {
 	ndb       db.NodeDB
 	namespace common.Namespace
-	// finalized is called with each version that was finalized.
+	// finalized is called with each version that was finalized, by another goroutine.
 	finalized func(version uint64)
+	// finalizing gives the outcome of the version that is being finalized, nil while there is none.
+	finalizing chan error
 
 	opts  []mkvs.Option
 	state *mkvs.Tree
-	// budget is how many bytes of entries the state may hold on to from one version to the next; held is
-	// how many it may hold by now.
-	budget, held int
+	// sorted says that the first version's state comes in the order of keys: builder then makes it.
+	sorted  bool
+	builder *mkvs.Builder
 	// io is the present version's IO tree; nil where it has no such operation.
 	io *mkvs.Tree
 	// next is the only version that can come next; any can where anyVersion is set.
@@ -49,7 +48,7 @@ type Importer struct {
 	begun   bool
 	pending uint64
 
-	result Result
+	result Result // what is finalized, and belongs to what finalizes
 	status atomic.Pointer[Result]
 }
 
@@ -65,16 +64,18 @@ type Result struct {
 }
 
 // New returns an importer that goes on after the latest version in the database. finalized is called
-// with each version once it is finalized; nil means nobody.
-func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*Importer, error) {
-	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized, budget: memoryBudget}
+// with each version once it is finalized, by one goroutine at a time and not always the caller's; nil means
+// nobody. opts are further options of the trees.
+func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64), opts ...mkvs.Option) (*Importer, error) {
+	im := &Importer{ndb: ndb, namespace: ndb.Info().Namespace, finalized: finalized}
 	if im.finalized == nil {
 		im.finalized = func(uint64) {}
 	}
-	im.opts = []mkvs.Option{mkvs.WithCapacity(capacity)}
+	im.opts = []mkvs.Option{mkvs.WithCapacity(0), mkvs.WithCapacityBytes(capacity), mkvs.WithWriteLogStored()}
 	if !ndb.Info().Capabilities.WriteLogs {
 		im.opts = append(im.opts, mkvs.WithoutWriteLog())
 	}
+	im.opts = append(im.opts, opts...)
 	latest, exists, err := ndb.GetLatestVersion(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("asking for the latest version: %w", err)
@@ -101,8 +102,25 @@ func New(ctx context.Context, ndb db.NodeDB, finalized func(version uint64)) (*I
 	return nil, fmt.Errorf("%w: the latest version, %d, was restored without its state root, so no state can follow it", db.ErrRootNotFound, latest)
 }
 
+// ErrNotEmpty is returned for sorted input to a database that holds versions.
+var ErrNotEmpty = errors.New("the database holds versions already, and sorted input can only be its first one")
+
+// Sorted says that the operations on the first version's state come in the order of their keys, and remove
+// nothing. They then take memory that does not grow with their number, and less time. What is not so ends
+// the import; so does a backend's process that dies meanwhile. It is called before Run.
+func (im *Importer) Sorted() error {
+	if !im.anyVersion {
+		return ErrNotEmpty
+	}
+	im.sorted = true
+	return nil
+}
+
 // Close gives up the operations that are not committed.
 func (im *Importer) Close() {
+	if im.builder != nil {
+		im.builder.Close() // what it has written is removed when the database is opened next, if not now
+	}
 	im.state.Close()
 	if im.io != nil {
 		im.io.Close()
@@ -124,6 +142,16 @@ func (im *Importer) Status() Result {
 // the line after it is none of the same; a line whose version can't be read, in between lines of one
 // version, is taken to be of that.
 func (im *Importer) Run(ctx context.Context, r *ndjson.Reader) error {
+	err := im.run(ctx, r)
+	if waitErr := im.wait(); err == nil {
+		return waitErr
+	} else if waitErr != nil {
+		return errors.Join(err, waitErr)
+	}
+	return err
+}
+
+func (im *Importer) run(ctx context.Context, r *ndjson.Reader) error {
 	for {
 		op, err := r.Next()
 		var bad *ndjson.LineError
@@ -144,7 +172,7 @@ func (im *Importer) Run(ctx context.Context, r *ndjson.Reader) error {
 			}
 		}
 		if err := im.apply(ctx, op); err != nil {
-			if errors.Is(err, db.ErrLimitExceeded) {
+			if errors.Is(err, db.ErrLimitExceeded) || errors.Is(err, mkvs.ErrNotAscending) || errors.Is(err, errSortedRemoval) {
 				return &ndjson.LineError{Line: r.Line(), Err: err}
 			}
 			return fmt.Errorf("line %d: %w", r.Line(), err)
@@ -197,10 +225,11 @@ func (im *Importer) follows(version uint64) error {
 func (im *Importer) apply(ctx context.Context, op ndjson.Operation) error {
 	im.current, im.begun = op.Version, true
 	im.pending++
+	if op.Type == node.RootTypeState && im.anyVersion && im.sorted {
+		return im.build(ctx, op)
+	}
 	tree := im.state
-	if op.Type == node.RootTypeState {
-		im.held += len(op.Key) + len(op.Value)
-	} else {
+	if op.Type == node.RootTypeIO {
 		if im.io == nil {
 			im.io = mkvs.New(im.ndb, node.RootTypeIO, im.opts...)
 		}
@@ -214,27 +243,71 @@ func (im *Importer) apply(ctx context.Context, op ndjson.Operation) error {
 	})
 }
 
-// finish commits and finalizes the present version, where there is one.
+// errSortedRemoval is what is wrong with a removal in sorted input.
+var errSortedRemoval = errors.New("sorted input can't remove keys in its first version: there are none before it")
+
+// build makes one change of the first version, whose keys come in order.
+func (im *Importer) build(ctx context.Context, op ndjson.Operation) error {
+	if op.Value == nil {
+		return errSortedRemoval
+	}
+	if im.builder == nil {
+		root := node.Root{Namespace: im.namespace, Version: op.Version, Type: node.RootTypeState}
+		b, err := mkvs.NewBuilder(ctx, im.ndb, root, im.opts...)
+		if err != nil {
+			return err
+		}
+		im.builder = b
+	}
+	return im.builder.Add(op.Key, op.Value)
+}
+
+// finish commits the present version, where there is one, and begins to finalize it.
 func (im *Importer) finish(ctx context.Context) error {
 	if !im.begun {
 		return nil
 	}
+	version, operations := im.current, im.pending
 	roots, err := im.commit(ctx)
 	if err != nil {
-		return fmt.Errorf("version %d: %w", im.current, err)
+		return fmt.Errorf("version %d: %w", version, err)
+	}
+	if err := im.wait(); err != nil {
+		return err
+	}
+	finalizing := make(chan error, 1)
+	im.finalizing = finalizing
+	go func() { finalizing <- im.finalize(ctx, version, operations, roots) }()
+	im.begun, im.anyVersion, im.pending = false, false, 0
+	im.next = version + 1
+	return nil
+}
+
+// wait waits for the version that is being finalized.
+func (im *Importer) wait() error {
+	if im.finalizing == nil {
+		return nil
+	}
+	err := <-im.finalizing
+	im.finalizing = nil
+	return err
+}
+
+// finalize finalizes a version, and tells of it.
+func (im *Importer) finalize(ctx context.Context, version, operations uint64, roots []node.Root) error {
+	if err := host.Persist(func() error { return im.ndb.Finalize(ctx, roots) }); err != nil {
+		return fmt.Errorf("version %d: finalizing: %w", version, err)
 	}
 	if im.result.Versions == 0 {
-		im.result.First = im.current
+		im.result.First = version
 	}
 	im.result.Versions++
-	im.result.Last = im.current
-	im.result.Operations += im.pending
+	im.result.Last = version
+	im.result.Operations += operations
 	im.result.Roots = roots
 	done := im.result
 	im.status.Store(&done)
-	im.begun, im.anyVersion, im.pending = false, false, 0
-	im.next = im.current + 1
-	im.finalized(im.current)
+	im.finalized(version)
 	return nil
 }
 
@@ -247,11 +320,26 @@ func (im *Importer) commitTree(ctx context.Context, tree *mkvs.Tree) (h hash.Has
 	return h, err
 }
 
+// commitState commits the present version's state.
+func (im *Importer) commitState(ctx context.Context) (hash.Hash, error) {
+	if im.builder == nil {
+		return im.commitTree(ctx, im.state)
+	}
+	root, err := im.builder.Commit()
+	if err != nil {
+		return hash.Hash{}, err
+	}
+	im.builder = nil
+	im.state.Close()
+	im.state = mkvs.NewWithRoot(im.ndb, root, im.opts...)
+	return root.Hash, nil
+}
+
 func (im *Importer) commit(ctx context.Context) ([]node.Root, error) {
 	root := func(t node.RootType, h hash.Hash) node.Root {
 		return node.Root{Namespace: im.namespace, Version: im.current, Type: t, Hash: h}
 	}
-	h, err := im.commitTree(ctx, im.state)
+	h, err := im.commitState(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("committing the state: %w", err)
 	}
@@ -263,14 +351,6 @@ func (im *Importer) commit(ctx context.Context) ([]node.Root, error) {
 		roots = append(roots, root(node.RootTypeIO, h))
 		im.io.Close()
 		im.io = nil
-	}
-	if err := host.Persist(func() error { return im.ndb.Finalize(ctx, roots) }); err != nil {
-		return nil, fmt.Errorf("finalizing: %w", err)
-	}
-	if im.held > im.budget {
-		im.state.Close()
-		im.state = mkvs.NewWithRoot(im.ndb, roots[0], im.opts...)
-		im.held = 0
 	}
 	return roots, nil
 }

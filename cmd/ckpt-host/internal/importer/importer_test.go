@@ -6,16 +6,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
 	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/ndjson"
 	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -36,12 +40,11 @@ func open(t fataler) db.NodeDB {
 // importText imports operations in hexadecimal digits, with little memory for the state.
 func importText(ndb db.NodeDB, text string) (Result, error) {
 	ctx := context.Background()
-	im, err := New(ctx, ndb, nil)
+	im, err := New(ctx, ndb, nil, mkvs.WithCapacityBytes(50))
 	if err != nil {
 		return Result{}, err
 	}
 	defer im.Close()
-	im.budget = 50
 	err = im.Run(ctx, ndjson.NewReader(strings.NewReader(text), ndjson.Hex, 100, 1000))
 	return im.Status(), err
 }
@@ -195,6 +198,179 @@ func TestFinalizedIsTold(t *testing.T) {
 	r := im.Status()
 	if r.First != 3 || r.Last != 5 || r.Operations != 3 || len(r.Roots) != 2 || !r.Roots[0].IsEmpty() {
 		t.Errorf("%+v", r)
+	}
+}
+
+// TestSorted imports a first version whose state is sorted, and compares it with the same imported as any.
+func TestSorted(t *testing.T) {
+	ctx := context.Background()
+	input := `{"version":2,"key":"","value":"01"}
+{"version":2,"key":"ff","value":"","type":"io"}
+{"version":2,"key":"0a","value":"02"}
+{"version":2,"key":"0a00","value":"03"}
+{"version":2,"key":"0b","value":"04"}
+{"version":3,"key":"0a","delete":true}`
+	roots := map[bool][]node.Root{}
+	for _, sorted := range []bool{false, true} {
+		ndb := open(t)
+		defer ndb.Close(ctx)
+		im, err := New(ctx, ndb, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer im.Close()
+		if sorted {
+			if err := im.Sorted(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := im.Run(ctx, ndjson.NewReader(strings.NewReader(input), ndjson.Hex, 10, 10)); err != nil {
+			t.Fatal(err)
+		}
+		for version := uint64(2); version <= 3; version++ {
+			r, err := ndb.GetRootsForVersion(ctx, version)
+			if err != nil {
+				t.Fatal(err)
+			}
+			roots[sorted] = append(roots[sorted], r...)
+		}
+		if got := contents(t, ndb, 3, node.RootTypeState); len(got) != 3 {
+			t.Errorf("version 3 holds %q", got)
+		}
+		var log []string
+		for change, err := range ndb.GetWriteLog(ctx, node.Root{Namespace: namespace, Version: 2, Type: node.RootTypeState, Hash: hash.EmptyHash}, roots[sorted][0]) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			log = append(log, hex.EncodeToString(change.Key)+"="+hex.EncodeToString(change.Value))
+		}
+		if want := []string{"=01", "0a=02", "0a00=03", "0b=04"}; !slices.Equal(log, want) {
+			t.Errorf("sorted %v: write log %q", sorted, log)
+		}
+		if again, err := New(ctx, ndb, nil); err != nil {
+			t.Error(err)
+		} else if err := again.Sorted(); !errors.Is(err, ErrNotEmpty) {
+			t.Errorf("sorted into a database with versions: %v", err)
+		}
+	}
+	if !slices.Equal(roots[true], roots[false]) {
+		t.Errorf("roots %v, want %v", roots[true], roots[false])
+	}
+}
+
+// TestNotSorted imports what is not as sorted input has to be: it ends at that line, with nothing left.
+func TestNotSorted(t *testing.T) {
+	ctx := context.Background()
+	for name, line := range map[string]string{
+		"a key again":  `{"version":1,"key":"0b","value":""}`,
+		"a key before": `{"version":1,"key":"0a","value":""}`,
+		"a removal":    `{"version":1,"key":"0c","delete":true}`,
+	} {
+		ndb := open(t)
+		defer ndb.Close(ctx)
+		im, err := New(ctx, ndb, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := im.Sorted(); err != nil {
+			t.Fatal(err)
+		}
+		input := `{"version":1,"key":"0b","value":""}` + "\n" + line
+		var bad *ndjson.LineError
+		if err := im.Run(ctx, ndjson.NewReader(strings.NewReader(input), ndjson.Hex, 10, 10)); !errors.As(err, &bad) || bad.Line != 2 {
+			t.Errorf("%s: %v", name, err)
+		}
+		im.Close()
+		if _, exists, err := ndb.GetLatestVersion(ctx); exists || err != nil || im.Status().Versions != 0 {
+			t.Errorf("%s: a version is there: %v", name, err)
+		}
+	}
+}
+
+// slowFinalize is a database that finalizes a version only when it is told to.
+type slowFinalize struct {
+	db.NodeDB
+	begun, may chan uint64
+}
+
+func (d *slowFinalize) Finalize(ctx context.Context, roots []node.Root) error {
+	d.begun <- roots[0].Version
+	var allowed uint64
+	select {
+	case allowed = <-d.may:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if allowed != roots[0].Version {
+		return fmt.Errorf("version %d is finalized, want %d", roots[0].Version, allowed)
+	}
+	return d.NodeDB.Finalize(ctx, roots)
+}
+
+// lines is input that comes line by line.
+type lines chan string
+
+func (l lines) Read(p []byte) (int, error) {
+	line, more := <-l
+	if !more {
+		return 0, io.EOF
+	}
+	return copy(p, line), nil
+}
+
+// TestFinalizesMeanwhile looks that the next version is committed while one is being finalized, that none is
+// told of before, and that an error of the last one is not lost.
+func TestFinalizesMeanwhile(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	sound := open(t)
+	defer sound.Close(context.Background())
+	ndb := &slowFinalize{sound, make(chan uint64, 3), make(chan uint64, 3)}
+	im, err := New(ctx, ndb, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer im.Close()
+	input := make(lines, 3)
+	ended := make(chan error, 1)
+	go func() { ended <- im.Run(ctx, ndjson.NewReader(input, ndjson.Hex, 10, 10)) }()
+	for version := range 3 {
+		input <- fmt.Sprintf(`{"version":%d,"key":"%02x","value":"00"}`+"\n", version+1, version)
+	}
+	if got := <-ndb.begun; got != 1 {
+		t.Fatalf("version %d is finalized", got)
+	}
+	for { // the third version has ended the second, whose candidate comes though the first is not finalized
+		roots, err := sound.GetRootsForVersion(ctx, 2)
+		if err != nil {
+			t.Fatal("version 2 waits for the first: ", err)
+		}
+		if len(roots) > 0 {
+			break
+		}
+		runtime.Gosched()
+	}
+	if im.Status().Versions != 0 {
+		t.Error("a version is told of that is not finalized")
+	}
+	ndb.may <- 1
+	if got := <-ndb.begun; got != 2 {
+		t.Fatalf("version %d is finalized", got)
+	}
+	if im.Status().Last != 1 {
+		t.Errorf("%+v after version 1", im.Status())
+	}
+	close(input)
+	ndb.may <- 2
+	if got := <-ndb.begun; got != 3 {
+		t.Fatalf("version %d is finalized", got)
+	}
+	ndb.may <- 77 // fails
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "version 3") {
+		t.Errorf("ended with %v", err)
+	}
+	if im.Status().Last != 2 {
+		t.Errorf("%+v at the end", im.Status())
 	}
 }
 

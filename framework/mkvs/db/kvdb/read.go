@@ -227,72 +227,137 @@ func parse(record []byte, a node.Address, p node.Position) (node.Record, error) 
 }
 
 // GetPath returns the entries on the way to key.
-func (d *DB) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) (path []db.Entry, err error) {
-	err = d.read(ctx, root, func(s kv.Snapshot, r *rootRecord) error {
-		if len(key) > node.MaxKeyBytes || depth > key.BitLength() {
-			return fmt.Errorf("%w: depth %d of a key of %d bytes", db.ErrMalformed, depth, len(key))
-		}
-		if r.isEmpty() || !d.readable(&root, address) {
-			return fmt.Errorf("%w: depth %d at %s", db.ErrNodeNotFound, depth, address)
-		}
-		path, err = getPath(ctx, s, root.Type, address, depth, key)
-		return err
-	})
-	return path, err
+func (d *DB) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
+	return d.GetPaths(ctx, root, []db.PathStart{{Address: address, Depth: depth, Key: key}})
 }
 
-// getPath goes from a node towards a key, and returns all nodes that it comes to: the last is a leaf, or
-// one whose label leads elsewhere, or where the key's way ends.
-func getPath(ctx context.Context, s kv.Snapshot, t node.RootType, a node.Address, depth node.Depth, key node.Key) (path []db.Entry, err error) {
-	fs := newFinders(s, t)
-	defer func() { err = errors.Join(err, fs.close()) }()
-	bits := key.BitLength()
-	var p node.Position
-	for {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		p = node.AppendPosition(p[:0], key, depth)
-		f, err := fs.at(a)
-		if err != nil {
-			return nil, err
-		}
-		record, err := f.find(p)
-		if err != nil {
-			return nil, err
-		}
-		if record == nil {
-			if len(path) == 0 {
-				return nil, fmt.Errorf("%w: %s at %s", db.ErrNodeNotFound, p, a)
+// GetPaths returns the entries on the ways to several keys.
+func (d *DB) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) (entries []db.Entry, err error) {
+	err = d.read(ctx, root, func(s kv.Snapshot, r *rootRecord) (err error) {
+		ps := paths{ctx: ctx, finders: newFinders(s, root.Type)}
+		defer func() { err = errors.Join(err, ps.finders.close()) }()
+		for i := range starts {
+			start := &starts[i]
+			if len(start.Key) > node.MaxKeyBytes || start.Depth > start.Key.BitLength() {
+				return fmt.Errorf("%w: depth %d of a key of %d bytes", db.ErrMalformed, start.Depth, len(start.Key))
 			}
-			return nil, f.corrupted(p, "node is missing")
+			if r.isEmpty() || !d.readable(&root, start.Address) {
+				return fmt.Errorf("%w: depth %d at %s", db.ErrNodeNotFound, start.Depth, start.Address)
+			}
+			if err := ps.follow(start); err != nil {
+				return err
+			}
 		}
-		both := make([]byte, len(p)+len(record)) // they come and go together
-		n := copy(both, p)
-		copy(both[n:], record)
-		record = both[n:]
-		path = append(path, db.Entry{Address: a, Position: node.Position(both[:n:n]), Record: record})
-		r, err := parse(record, a, p)
-		if err != nil {
-			return nil, err
-		}
-		if r.Leaf {
-			return path, nil
-		}
-		end, err := endOf(&r, depth, a, p)
-		if err != nil {
-			return nil, err
-		}
-		// The label is compared with the key before anything below it is asked for.
-		if end >= bits || !runsThrough(key, end-r.LabelBitLength, &r) {
-			return path, nil
-		}
-		child := &r.Children[sideOf(key, end)]
-		if !child.Present || child.Embedded != nil {
-			return path, nil
-		}
-		a, depth = child.Address, end+1
+		entries = ps.entries
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
+	return entries, nil
+}
+
+// paths goes from nodes towards keys, and gathers the nodes that it comes to. Keys ascend: it stays where the
+// last one has led, so that each node is read once.
+type paths struct {
+	ctx     context.Context
+	finders finders
+	entries []db.Entry
+	start   *db.PathStart
+	// way holds the nodes on the way to start's key.
+	way      []pathNode
+	position node.Position
+}
+
+// pathNode is a node on a path: its position has depth bits, and its label ends at end.
+type pathNode struct {
+	record     node.Record
+	depth, end node.Depth
+}
+
+// follow goes towards a key: the last node is a leaf, or one whose label leads elsewhere, or where the key's
+// way ends.
+func (ps *paths) follow(start *db.PathStart) error {
+	ps.turn(start)
+	for {
+		if err := ps.ctx.Err(); err != nil {
+			return err
+		}
+		a, depth := start.Address, start.Depth
+		if n := len(ps.way); n > 0 {
+			child := ps.way[n-1].next(start.Key)
+			if child == nil {
+				return nil
+			}
+			a, depth = child.Address, ps.way[n-1].end+1
+		}
+		if err := ps.read(a, depth); err != nil {
+			return err
+		}
+	}
+}
+
+// turn goes back to where the way to another key leaves the present one.
+func (ps *paths) turn(start *db.PathStart) {
+	shared := node.Depth(0)
+	if last := ps.start; last != nil && last.Address == start.Address && last.Depth == start.Depth {
+		shared = last.Key.CommonPrefixLen(last.Key.BitLength(), start.Key, start.Key.BitLength())
+	} else {
+		ps.way = ps.way[:0]
+	}
+	for n := len(ps.way); n > 0 && ps.way[n-1].depth > shared; n-- {
+		ps.way = ps.way[:n-1]
+	}
+	ps.start = start
+}
+
+// read reads the next node of the way, whose position is the first depth bits of the key.
+func (ps *paths) read(a node.Address, depth node.Depth) error {
+	ps.position = node.AppendPosition(ps.position[:0], ps.start.Key, depth)
+	p := ps.position
+	f, err := ps.finders.at(a)
+	if err != nil {
+		return err
+	}
+	record, err := f.find(p)
+	if err != nil {
+		return err
+	}
+	if record == nil {
+		if len(ps.way) == 0 {
+			return fmt.Errorf("%w: %s at %s", db.ErrNodeNotFound, p, a)
+		}
+		return f.corrupted(p, "node is missing")
+	}
+	both := make([]byte, len(p)+len(record)) // they come and go together
+	n := copy(both, p)
+	copy(both[n:], record)
+	record = both[n:]
+	ps.entries = append(ps.entries, db.Entry{Address: a, Position: node.Position(both[:n:n]), Record: record})
+	next := pathNode{depth: depth}
+	if next.record, err = parse(record, a, p); err != nil {
+		return err
+	}
+	if !next.record.Leaf {
+		if next.end, err = endOf(&next.record, depth, a, p); err != nil {
+			return err
+		}
+	}
+	ps.way = append(ps.way, next)
+	return nil
+}
+
+// next returns the child that the way to key goes on to, nil where it does not: the label is compared with the
+// key before anything below it is asked for.
+func (n *pathNode) next(key node.Key) *node.Child {
+	if n.record.Leaf || n.end >= key.BitLength() || !runsThrough(key, n.end-n.record.LabelBitLength, &n.record) {
+		return nil
+	}
+	child := &n.record.Children[sideOf(key, n.end)]
+	if !child.Present || child.Embedded != nil {
+		return nil
+	}
+	return child
 }
 
 // endOf is the depth at which the label of an internal node ends whose position has depth bits.

@@ -1,0 +1,46 @@
+package db
+
+import (
+	"context"
+
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+)
+
+// PathStart is where a path begins, a node's address and depth, and the key that it leads to.
+type PathStart struct {
+	Address node.Address
+	Depth   node.Depth
+	Key     node.Key
+}
+
+// PathsReader is what a NodeDB can be beside: one that reads many paths in one call.
+type PathsReader interface {
+	// GetPaths returns the entries on the ways to several keys: DB25.
+	GetPaths(ctx context.Context, root node.Root, starts []PathStart) ([]Entry, error)
+}
+
+// GetPaths reads many paths from a database: in one call, where it has that, and path by path otherwise.
+func GetPaths(ctx context.Context, ndb NodeDB, root node.Root, starts []PathStart) ([]Entry, error) {
+	if reader, ok := ndb.(PathsReader); ok {
+		return reader.GetPaths(ctx, root, starts)
+	}
+	var all, before []Entry
+	for _, s := range starts {
+		path, err := ndb.GetPath(ctx, root, s.Address, s.Depth, s.Key)
+		if err != nil {
+			return nil, err
+		}
+		// What two paths share is where they begin.
+		shared := 0
+		for shared < min(len(path), len(before)) && path[shared].isAt(&before[shared]) {
+			shared++
+		}
+		all, before = append(all, path[shared:]...), path
+	}
+	return all, nil
+}
+
+// isAt says whether two entries are the same node.
+func (e *Entry) isAt(other *Entry) bool {
+	return e.Address == other.Address && e.Position.Compare(other.Position) == 0
+}
