@@ -139,7 +139,7 @@ func TestInterruptBesideStoppedBackend(t *testing.T) {
 		}
 		h.goesOn(t)
 
-		h, r, backend = k.stopped(t, true)
+		h, r, _ = k.stopped(t, true)
 		for interrupt(t, r.Process.Pid); r.until(t, func() bool { return false }, 50*time.Millisecond); {
 			interrupt(t, r.Process.Pid) // the one that comes after the first was taken ends it
 		}
