@@ -84,8 +84,9 @@ type Step struct {
 	Entries int   `json:"entries"`
 	Bytes   int64 `json:"bytes"`
 	Chunks  int   `json:"chunks,omitempty"`
-	// DataBytes is what the data set takes of the host's memory.
-	DataBytes int64 `json:"data_bytes,omitempty"`
+	// BaseRSSAnonBytes is the host's resident anonymous memory when the step began: for an import, the
+	// entries are in it.
+	BaseRSSAnonBytes int64 `json:"base_rss_anon_bytes,omitempty"`
 
 	Seconds          float64 `json:"seconds"`
 	EntriesPerSecond float64 `json:"entries_per_second"`

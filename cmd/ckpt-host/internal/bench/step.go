@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -96,7 +97,6 @@ func (s *stepSpec) run(ctx context.Context) (step *Step, err error) {
 			return nil, err
 		}
 		im := newImport(ndb, data, importWay(s.Step), s.Versions)
-		step.DataBytes = int64(len(data.bytes))
 		return step, step.measure(ctx, pid, func() error {
 			if err := im.run(ctx); err != nil {
 				return err
@@ -245,7 +245,11 @@ func (s *stepSpec) restore(ctx context.Context, ndb db.NodeDB, step *Step) error
 // measure calls f, and notes how long it took and what this process and the plugin's, where there is one,
 // took of the machine.
 func (step *Step) measure(ctx context.Context, plugin int, f func() error) error {
+	debug.FreeOSMemory() // what preparing has left
 	self := newMeter(os.Getpid())
+	if n, ok := self.process.rssAnon(); ok {
+		step.BaseRSSAnonBytes = n
+	}
 	meters := []*meter{self}
 	if plugin != 0 {
 		meters = append(meters, newMeter(plugin))
