@@ -17,57 +17,25 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
-// chunkDecoder reads, decodes and verifies chunks, one after the other, in memory that it uses again: for
-// a chunk of the usual size that is some fifty megabytes, which cost more to get than to fill. It belongs
-// to one goroutine.
-type chunkDecoder struct {
-	limits *Limits
-	chunk  []byte
-	raw    []byte
-	nodes  *proof.Decoder
+// chunkReader reads chunks, one after the other, into memory that it uses again. It belongs to one
+// goroutine.
+type chunkReader struct {
+	limit int64
+	chunk []byte
 }
 
-func newChunkDecoder(limits *Limits) *chunkDecoder {
-	return &chunkDecoder{
-		limits: limits,
-		nodes:  proof.NewDecoder(proof.Version0, proof.Limits{KeyBytes: limits.KeyBytes, ValueBytes: limits.ValueBytes, Entries: limits.Entries}),
-	}
-}
-
-// keptBytes is how much memory a decoder that nobody uses may hold on to.
-const keptBytes = 128 << 20
-
-// chunkDecoders are decoders of the same limits that nobody uses.
-type chunkDecoders struct{ pool sync.Pool }
-
-// get returns a decoder, which is given back with put.
-func (p *chunkDecoders) get(limits *Limits) *chunkDecoder {
-	if d, ok := p.pool.Get().(*chunkDecoder); ok {
-		return d
-	}
-	return newChunkDecoder(limits)
-}
-
-// put gives a decoder back, with the tree that it decoded, which may not be used any more. One that failed
-// comes with none, and is dropped: what it holds may be large.
-func (p *chunkDecoders) put(d *chunkDecoder, tree *proof.Tree) {
-	if tree != nil && cap(d.chunk)+cap(d.raw)+cap(tree.Nodes)*int(unsafe.Sizeof(proof.Node{})) <= keptBytes {
-		p.pool.Put(d)
-	}
-}
-
-// read reads a chunk and checks its digest. Nothing is decoded before that. It takes memory as bytes come.
-func (d *chunkDecoder) read(r io.Reader, want hash.Hash) (chunk []byte, err error) {
-	limit := d.limits.ChunkBytes
-	b := d.chunk[:0]
+// read reads a chunk and checks its digest. Nothing is decoded before that. It takes memory as bytes come;
+// the chunk is valid until the next call.
+func (c *chunkReader) read(r io.Reader, want hash.Hash) (chunk []byte, err error) {
+	b := c.chunk[:0]
 	for {
 		if len(b) == cap(b) {
 			b = slices.Grow(b, max(len(b), 64<<10))
 		}
 		n, err := r.Read(b[len(b):cap(b)])
 		b = b[:len(b)+n]
-		if d.chunk = b; int64(len(b)) > limit {
-			return nil, exceeded("ChunkBytes", limit, "the chunk is longer")
+		if c.chunk = b; int64(len(b)) > c.limit {
+			return nil, exceeded("ChunkBytes", c.limit, "the chunk is longer")
 		}
 		if err == io.EOF {
 			break
@@ -80,6 +48,66 @@ func (d *chunkDecoder) read(r io.Reader, want hash.Hash) (chunk []byte, err erro
 		return nil, fmt.Errorf("%w: digest of its %d bytes is %s, not %s", ErrChunkCorrupted, len(b), got, want)
 	}
 	return b, nil
+}
+
+// chunkDecoder decodes and verifies chunks, one after the other, in memory that it uses again: for a chunk
+// of the usual size that is some forty megabytes, which cost more to get than to fill. It belongs to one
+// goroutine.
+type chunkDecoder struct {
+	limits *Limits
+	raw    []byte
+	nodes  *proof.Decoder
+}
+
+func newChunkDecoder(limits *Limits) *chunkDecoder {
+	return &chunkDecoder{
+		limits: limits,
+		nodes:  proof.NewDecoder(proof.Version0, proof.Limits{KeyBytes: limits.KeyBytes, ValueBytes: limits.ValueBytes, Entries: limits.Entries}),
+	}
+}
+
+// How much memory readers and decoders that nobody uses may hold on to, each.
+const (
+	keptChunkBytes   = 32 << 20
+	keptDecoderBytes = 128 << 20
+)
+
+// workspaces are readers and decoders of the same limits that nobody uses.
+type workspaces struct {
+	limits   *Limits
+	readers  sync.Pool
+	decoders sync.Pool
+}
+
+// reader returns a reader, to be given back with putReader.
+func (w *workspaces) reader() *chunkReader {
+	if r, ok := w.readers.Get().(*chunkReader); ok {
+		return r
+	}
+	return &chunkReader{limit: w.limits.ChunkBytes}
+}
+
+// putReader gives a reader back, whose last chunk may not be used any more.
+func (w *workspaces) putReader(r *chunkReader) {
+	if cap(r.chunk) <= keptChunkBytes {
+		w.readers.Put(r)
+	}
+}
+
+// decoder returns a decoder, to be given back with putDecoder.
+func (w *workspaces) decoder() *chunkDecoder {
+	if d, ok := w.decoders.Get().(*chunkDecoder); ok {
+		return d
+	}
+	return newChunkDecoder(w.limits)
+}
+
+// putDecoder gives a decoder back, with the tree that it decoded, which may not be used any more. One that
+// failed comes with none, and is dropped: what it holds may be large.
+func (w *workspaces) putDecoder(d *chunkDecoder, tree *proof.Tree) {
+	if tree != nil && cap(d.raw)+cap(tree.Nodes)*int(unsafe.Sizeof(proof.Node{})) <= keptDecoderBytes {
+		w.decoders.Put(d)
+	}
 }
 
 // decode decodes a chunk whose digest is right, and verifies it: a strict proof of the tree with the given

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"sync"
 
 	"github.com/hashicorp/go-hclog"
@@ -40,7 +41,10 @@ type restorer struct {
 	limits Limits
 	logger hclog.Logger
 
-	decoders chunkDecoders
+	workspaces workspaces
+	// decoding holds a value for each chunk that is being decoded and given to the database. There are as many as
+	// can get on at once: what more calls would hold in memory would only wait.
+	decoding chan struct{}
 
 	// operations is held (by a value in it) by whoever begins or ends a session.
 	operations chan struct{}
@@ -65,7 +69,9 @@ func NewRestorer(ndb db.NodeDB, opts ...RestorerOption) (Restorer, error) {
 		opt(r)
 	}
 	info := ndb.Info()
+	r.decoding = make(chan struct{}, runtime.GOMAXPROCS(0))
 	r.limits = r.limits.withDefaults()
+	r.workspaces.limits = &r.limits
 	if n := info.MaxKeyBytes; n > 0 {
 		r.limits.KeyBytes = min(r.limits.KeyBytes, n)
 	}
@@ -355,26 +361,18 @@ func (r *restorer) restoreChunk(ctx context.Context, s *session, index uint64, m
 		}
 	}()
 
-	decoder := r.decoders.get(&r.limits)
-	var tree *proof.Tree
-	defer func() { r.decoders.put(decoder, tree) }()
-	chunk, err := decoder.read(&contextReader{ctx, rd}, s.metadata.Chunks[index])
+	w, bytes, err := r.takeChunk(ctx, s, index, marked, rd)
 	if err != nil {
 		return false, err
 	}
-	if tree, err = decoder.decode(chunk, s.metadata.Root.Hash); err != nil {
-		return false, err
-	}
-	if err := s.beginWrite(); err != nil {
-		return false, err
-	}
 	defer s.endWrite()
-	if !marked {
-		w, err := r.ndb.NewChunk(ctx, s.metadata.Root, index)
+	if w != nil {
+		c := s.beginCommit(bytes)
+		err := w.Commit(ctx, c.sync)
 		if err != nil {
-			return false, err
+			abandon(ctx, w)
 		}
-		if err := writeChunk(ctx, w, tree, r.ndb.Info().EmbedBytes, s); err != nil {
+		if s.endCommit(c, err); err != nil {
 			return false, err
 		}
 	}
@@ -383,6 +381,47 @@ func (r *restorer) restoreChunk(ctx context.Context, s *session, index uint64, m
 		return false, err
 	}
 	return r.complete(ctx, s)
+}
+
+// takeChunk reads and verifies a chunk, and gives its nodes to the database: what is left to do is to commit
+// it, for which no memory is needed. It returns how many bytes of records these are, and no writer where the
+// database has the chunk already. Where it succeeds, the caller ends the write of the session that it began.
+func (r *restorer) takeChunk(ctx context.Context, s *session, index uint64, marked bool, rd io.Reader) (w db.ChunkWriter, bytes int64, err error) {
+	reader := r.workspaces.reader()
+	defer r.workspaces.putReader(reader)
+	chunk, err := reader.read(&contextReader{ctx, rd}, s.metadata.Chunks[index])
+	if err != nil {
+		return nil, 0, err
+	}
+
+	select {
+	case r.decoding <- struct{}{}:
+		defer func() { <-r.decoding }()
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
+	decoder := r.workspaces.decoder()
+	var tree *proof.Tree
+	defer func() { r.workspaces.putDecoder(decoder, tree) }()
+	if tree, err = decoder.decode(chunk, s.metadata.Root.Hash); err != nil {
+		return nil, 0, err
+	}
+	if err := s.beginWrite(); err != nil {
+		return nil, 0, err
+	}
+	if marked {
+		return nil, 0, nil
+	}
+	if w, err = r.ndb.NewChunk(ctx, s.metadata.Root, index); err == nil {
+		if bytes, err = putNodes(ctx, w, tree, r.ndb.Info().EmbedBytes); err != nil {
+			abandon(ctx, w)
+		}
+	}
+	if err != nil {
+		s.endWrite()
+		return nil, 0, err
+	}
+	return w, bytes, nil
 }
 
 // complete ends a restore all of whose chunks are in.

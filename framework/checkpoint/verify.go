@@ -116,7 +116,8 @@ type verifier struct {
 	limits   Limits
 	workers  int
 	progress func(done VerifyCount)
-	decoders chunkDecoders
+
+	workspaces workspaces
 
 	mu    sync.Mutex
 	known *knownTree
@@ -192,6 +193,7 @@ func newVerifier(dir string, opts []VerifyOption) *verifier {
 		opt(v)
 	}
 	v.limits = v.limits.withDefaults()
+	v.workspaces.limits = &v.limits
 	v.workers = max(v.workers, 1)
 	return v
 }
@@ -250,13 +252,15 @@ func (v *verifier) chunk(ctx context.Context, index int, digest hash.Hash) error
 
 // take verifies a chunk that is read.
 func (v *verifier) take(index int, r io.Reader, digest hash.Hash) error {
-	decoder := v.decoders.get(&v.limits)
-	var tree *proof.Tree
-	defer func() { v.decoders.put(decoder, tree) }()
-	chunk, err := decoder.read(r, digest)
+	reader := v.workspaces.reader()
+	defer v.workspaces.putReader(reader)
+	chunk, err := reader.read(r, digest)
 	if err != nil {
 		return err
 	}
+	decoder := v.workspaces.decoder()
+	var tree *proof.Tree
+	defer func() { v.workspaces.putDecoder(decoder, tree) }()
 	if tree, err = decoder.decode(chunk, v.root.Hash); err != nil {
 		return err
 	}
@@ -264,7 +268,7 @@ func (v *verifier) take(index int, r io.Reader, digest hash.Hash) error {
 	return nil
 }
 
-// checkDigest is chunkDecoder.read for a chunk whose bytes nobody needs: it takes no memory for them.
+// checkDigest is chunkReader.read for a chunk whose bytes nobody needs: it takes no memory for them.
 func checkDigest(r io.Reader, want hash.Hash, limits *Limits) (n int64, err error) {
 	digest := sha512.New512_256()
 	if n, err = io.Copy(digest, io.LimitReader(r, limits.ChunkBytes+1)); err != nil {

@@ -8,18 +8,8 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/proof"
 )
 
-// writeChunk writes the nodes of a verified chunk of a session and its mark (clauses DB62 and DB63).
-func writeChunk(ctx context.Context, w db.ChunkWriter, tree *proof.Tree, embedBytes int, s *session) (err error) {
-	var written int64
-	defer func() {
-		if err != nil {
-			// The chunk has no mark and never counts; what it wrote goes with the insert or is written again.
-			ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
-			defer cancel()
-			_ = w.Abort(ctx)
-		}
-	}()
-
+// putNodes gives the nodes of a verified chunk to a writer (clause DB62), and returns the length of their records.
+func putNodes(ctx context.Context, w db.ChunkWriter, tree *proof.Tree, embedBytes int) (written int64, err error) {
 	self := w.Address()
 	embedded := make([]bool, len(tree.Nodes))
 	var record []byte
@@ -47,12 +37,17 @@ func writeChunk(ctx context.Context, w db.ChunkWriter, tree *proof.Tree, embedBy
 			record = node.AppendInternalRecord(record[:0], n.Encoding, self, &children)
 		}
 		if err := w.Put(ctx, position, record, n.Whole); err != nil {
-			return err
+			return 0, err
 		}
 		written += int64(len(record))
 	}
-	c := s.beginCommit(written)
-	err = w.Commit(ctx, c.sync)
-	s.endCommit(c, err)
-	return err
+	return written, nil
+}
+
+// abandon gives up a chunk that failed, also where ctx has ended: it has no mark (DB63) and never counts; what
+// it wrote goes with the insert or is written again.
+func abandon(ctx context.Context, w db.ChunkWriter) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), releaseTimeout)
+	defer cancel()
+	_ = w.Abort(ctx)
 }

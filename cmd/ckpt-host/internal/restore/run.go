@@ -187,6 +187,10 @@ func pendingChunks(restorer checkpoint.Restorer, m *checkpoint.Metadata) []uint6
 	return all
 }
 
+// committing is how many chunks are being made durable while others are verified: that is waiting for the disk
+// and the backend's process, and takes little memory.
+const committing = 2
+
 // each gives the pending chunks, several at a time, and names every other chunk, each once: at the latest in the
 // end, and where all chunks are made again, when that one is.
 func (s *Source) each(ctx context.Context, pending []uint64, take takeChunk, there func(index uint64)) error {
@@ -199,7 +203,7 @@ func (s *Source) each(ctx context.Context, pending []uint64, take takeChunk, the
 		}
 	}
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.SetLimit(runtime.GOMAXPROCS(0) + committing)
 	for _, index := range pending {
 		if ctx.Err() != nil {
 			break
