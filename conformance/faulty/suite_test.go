@@ -205,7 +205,7 @@ var says = map[string]string{
 	"restorer/bad-metadata/insert-invented":           "a multipart insert is open",
 	"restorer/at-once/chunk-commits-alone":            "a chunk is being committed",
 	"restorer/same-chunk-at-once/chunk-commits-alone": "a chunk is being committed",
-	"format/vectors/rotten-record":                    "not those of the vector|database is corrupted",
+	"format/vectors/rotten-record":                    "not those of the vector|does not verify|database is corrupted",
 	"format/vectors/root-address-wrong":               "after a restore",
 	"wire/cancelled-walk/walk-keeps-pin":              "version is pinned",
 	"wire/cancelled-walk/walk-cut":                    "a walk that is cancelled at entry",
