@@ -41,8 +41,8 @@ type CreatorOption func(*fileCreator)
 // It is part of what makes two checkpoints equal, and has nothing to do with how many goroutines work.
 func WithThreads(n int) CreatorOption { return func(c *fileCreator) { c.threads = layoutThreads(n) } }
 
-// WithWorkers sets how many chunks are compressed and written at once; the default is GOMAXPROCS. Each
-// takes some 5 MiB of memory, and the length of its longest value.
+// WithWorkers sets how many chunks are compressed and written at once; the default is GOMAXPROCS and a few
+// more, that wait for the disk. Each takes some 5 MiB of memory, and the length of its longest value.
 func WithWorkers(n int) CreatorOption { return func(c *fileCreator) { c.workers = n } }
 
 // WithCreatorLimits bounds what checkpoints are made to hold: what can't be restored under these limits is

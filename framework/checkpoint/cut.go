@@ -40,10 +40,14 @@ type cutter struct {
 	files   chunkFiles
 }
 
+// syncing is how many chunks are made safe from a loss of power while others are compressed: that is waiting
+// for the disk.
+const syncing = 2
+
 // cut makes all chunks and returns how many there are.
 func (c *cutter) cut(ctx context.Context) (uint64, error) {
 	if c.workers <= 0 {
-		c.workers = runtime.GOMAXPROCS(0)
+		c.workers = runtime.GOMAXPROCS(0) + syncing
 	}
 	group, ctx := errgroup.WithContext(ctx)
 	p := &pipeline{ctx: ctx, files: c.files, limits: c.limits.withDefaults(), group: group, slots: make(chan struct{}, c.workers)}

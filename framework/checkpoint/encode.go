@@ -4,6 +4,7 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
+	stdhash "hash"
 	"io"
 	"sync"
 
@@ -149,52 +150,126 @@ type compressed struct {
 	bytes, raw int64
 }
 
-// compressor holds what compressing takes, to be used for one chunk after the other.
+// compressor compresses chunks, one after the other: their bytes are cut into blocks of up to 64 KiB, in
+// the way in which a buffered writer of package snappy cuts what it is given entry by entry. It does so in
+// the segments themselves, and hands on many blocks at once. It belongs to one goroutine.
 type compressor struct {
-	snappy *snappy.Writer
+	w      io.Writer
+	digest stdhash.Hash
+	sums   compressed
+
+	// held is the beginning of a block whose end has yet to come; it was in a segment that has gone.
+	held []byte
+	out  []byte
+	err  error
 }
 
-var compressors = sync.Pool{New: func() any { return &compressor{snappy: snappy.NewBufferedWriter(nil)} }}
+// compressedBytes is how much a compressor hands on at once.
+const compressedBytes = 256 << 10
+
+var compressors = sync.Pool{New: func() any {
+	return &compressor{
+		digest: sha512.New512_256(),
+		held:   make([]byte, 0, frameMaxRaw),
+		out:    make([]byte, 0, compressedBytes+frameHeadBytes+frameSumBytes+snappy.MaxEncodedLen(frameMaxRaw)),
+	}
+}}
 
 // compress writes the chunk whose segments come from in to w. It receives all of them even where it
 // fails, so that whoever sends them never waits for it in vain.
-func compress(w io.Writer, in <-chan *segment) (c compressed, err error) {
-	worker := compressors.Get().(*compressor)
-	defer compressors.Put(worker)
-	defer worker.snappy.Reset(nil)
-
-	digest := sha512.New512_256()
-	counter := &countingWriter{}
-	worker.snappy.Reset(io.MultiWriter(digest, counter, w))
+func compress(w io.Writer, in <-chan *segment) (compressed, error) {
+	c := compressors.Get().(*compressor)
+	defer compressors.Put(c)
+	c.begin(w)
 	for s := range in {
-		start := 0
-		for _, end := range s.ends {
-			if err != nil {
-				break
-			}
-			_, err = worker.snappy.Write(s.data[start:end])
-			start = end
-		}
-		c.raw += int64(len(s.data))
+		c.segment(s)
 		if cap(s.data) <= 2*segmentBytes { // one with a huge value in it isn't kept
 			s.data, s.ends = s.data[:0], s.ends[:0]
 			segments.Put(s)
 		}
 	}
-	if err == nil {
-		err = worker.snappy.Close()
-	}
-	if err != nil {
-		return c, fmt.Errorf("writing the chunk: %w", err)
-	}
-	digest.Sum(c.digest[:0])
-	c.bytes = counter.n
-	return c, nil
+	return c.end()
 }
 
-type countingWriter struct{ n int64 }
+func (c *compressor) begin(w io.Writer) {
+	c.w, c.sums, c.err = w, compressed{}, nil
+	c.digest.Reset()
+	c.held, c.out = c.held[:0], append(c.out[:0], streamIdentifier...)
+}
 
-func (c *countingWriter) Write(p []byte) (int, error) {
-	c.n += int64(len(p))
-	return len(p), nil
+// segment takes the next segment. An entry goes into the present block as far as that has room, and the rest
+// into the next ones; one that is longer than a block and begins one is cut by itself, and its last block
+// ends with it.
+func (c *compressor) segment(s *segment) {
+	c.sums.raw += int64(len(s.data))
+	from, at := 0, 0 // where the present block goes on in this segment, and the next entry
+	for _, end := range s.ends {
+		for end-at > frameMaxRaw-len(c.held)-(at-from) {
+			if len(c.held) == 0 && at == from {
+				for ; at < end; at += frameMaxRaw {
+					c.block(s.data[at:min(at+frameMaxRaw, end)])
+				}
+				from, at = end, end
+				break
+			}
+			at = from + frameMaxRaw - len(c.held)
+			c.blockOf(s.data[from:at])
+			from = at
+		}
+		at = end
+	}
+	c.held = append(c.held, s.data[from:]...)
+}
+
+// blockOf ends the block that was begun with what is held and goes on with rest.
+func (c *compressor) blockOf(rest []byte) {
+	if len(c.held) == 0 {
+		c.block(rest)
+		return
+	}
+	c.held = append(c.held, rest...)
+	c.block(c.held)
+	c.held = c.held[:0]
+}
+
+// block compresses a block.
+func (c *compressor) block(raw []byte) {
+	head := len(c.out)
+	body := head + frameHeadBytes + frameSumBytes
+	c.out = c.out[:cap(c.out)]
+	kind, n := byte(frameCompressed), len(snappy.Encode(c.out[body:], raw))
+	if n >= len(raw)-len(raw)/8 { // package snappy's measure of what is not worth it
+		kind, n = frameUncompressed, copy(c.out[body:], raw)
+	}
+	c.out = c.out[:body+n]
+	n += frameSumBytes
+	c.out[head], c.out[head+1], c.out[head+2], c.out[head+3] = kind, byte(n), byte(n>>8), byte(n>>16)
+	binary.LittleEndian.PutUint32(c.out[head+frameHeadBytes:], frameSum(raw))
+	if len(c.out) >= compressedBytes {
+		c.flush()
+	}
+}
+
+// flush hands on what was compressed.
+func (c *compressor) flush() {
+	if c.err == nil {
+		c.digest.Write(c.out)
+		c.sums.bytes += int64(len(c.out))
+		_, c.err = c.w.Write(c.out)
+	}
+	c.out = c.out[:0]
+}
+
+// end compresses and hands on what is left.
+func (c *compressor) end() (compressed, error) {
+	if len(c.held) > 0 {
+		c.block(c.held)
+	}
+	c.flush()
+	c.w = nil
+	if c.err != nil {
+		return c.sums, fmt.Errorf("writing the chunk: %w", c.err)
+	}
+	c.digest.Sum(c.sums.digest[:0])
+	return c.sums, nil
 }

@@ -148,8 +148,7 @@ func (t *task) position() node.Position {
 func (t *task) take(e *db.Entry) error {
 	b := t.alloc()
 	b.bytes = append(b.bytes[:0], e.Record...)
-	var err error
-	if b.Record, err = node.ParseRecord(b.bytes, e.Address); err != nil {
+	if err := b.Parse(b.bytes, e.Address); err != nil {
 		return fmt.Errorf("%w: %w", &db.CorruptedError{Version: e.Address.Version, Position: e.Position, Reason: "not a record"}, err)
 	}
 	start, err := t.check(&b.Record, e)

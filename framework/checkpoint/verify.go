@@ -118,6 +118,8 @@ type verifier struct {
 	progress func(done VerifyCount)
 
 	workspaces workspaces
+	// slots holds a value for each chunk that is being verified, of as many as there are workers.
+	slots chan struct{}
 
 	mu    sync.Mutex
 	known *knownTree
@@ -195,6 +197,7 @@ func newVerifier(dir string, opts []VerifyOption) *verifier {
 	v.limits = v.limits.withDefaults()
 	v.workspaces.limits = &v.limits
 	v.workers = max(v.workers, 1)
+	v.slots = make(chan struct{}, v.workers)
 	return v
 }
 
@@ -231,6 +234,12 @@ func (v *verifier) whole() error {
 
 // chunk verifies a chunk's file.
 func (v *verifier) chunk(ctx context.Context, index int, digest hash.Hash) error {
+	select {
+	case v.slots <- struct{}{}:
+		defer func() { <-v.slots }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	f, err := openRegular(chunkPath(v.dir, uint64(index)))
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %w", ErrChunkNotFound, err)

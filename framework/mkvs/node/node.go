@@ -204,43 +204,50 @@ type Compact struct {
 // what no builder makes of one node: label bits set beyond the label's length, lengths beyond b or
 // beyond MaxKeyBytes. It takes no memory.
 func ParseCompactV0(b []byte) (c Compact, rest []byte, err error) {
+	rest, err = c.ParseV0(b)
+	return c, rest, err
+}
+
+// ParseV0 is ParseCompactV0 into c, whatever it held, for those who take many apart.
+func (c *Compact) ParseV0(b []byte) (rest []byte, err error) {
+	*c = Compact{}
 	if len(b) == 0 {
-		return c, nil, fmt.Errorf("%w: no bytes", ErrMalformedNode)
+		return nil, fmt.Errorf("%w: no bytes", ErrMalformedNode)
 	}
 	switch b[0] {
 	case PrefixLeafNode:
 		c.Leaf = true
 		c.Key, c.Value, rest, err = parseLeaf(b)
-		return c, rest, err
+		return rest, err
 	case PrefixInternalNode:
 	default:
-		return c, nil, fmt.Errorf("%w: unknown kind %#02x", ErrMalformedNode, b[0])
+		return nil, fmt.Errorf("%w: unknown kind %#02x", ErrMalformedNode, b[0])
 	}
 	if len(b) < prefixSize+depthSize {
-		return c, nil, fmt.Errorf("%w: internal node cut short", ErrMalformedNode)
+		return nil, fmt.Errorf("%w: internal node cut short", ErrMalformedNode)
 	}
 	c.LabelBitLength = Depth(binary.LittleEndian.Uint16(b[prefixSize:]))
 	b = b[prefixSize+depthSize:]
 	n := c.LabelBitLength.ToBytes()
 	if c.LabelBitLength > MaxDepth || len(b) < n+prefixSize {
-		return c, nil, fmt.Errorf("%w: label of %d bits cut short", ErrMalformedNode, c.LabelBitLength)
+		return nil, fmt.Errorf("%w: label of %d bits cut short", ErrMalformedNode, c.LabelBitLength)
 	}
 	c.Label, b = Key(b[:n:n]), b[n:]
 	if used := c.LabelBitLength & 7; used != 0 && c.Label[n-1]&(0xff>>used) != 0 {
-		return c, nil, fmt.Errorf("%w: bits set beyond the label's %d", ErrMalformedNode, c.LabelBitLength)
+		return nil, fmt.Errorf("%w: bits set beyond the label's %d", ErrMalformedNode, c.LabelBitLength)
 	}
 	switch b[0] {
 	case PrefixNilNode:
-		return c, b[prefixSize:], nil
+		return b[prefixSize:], nil
 	case PrefixLeafNode:
 		c.OwnKey, c.OwnValue, rest, err = parseLeaf(b)
 		if err == nil {
 			end := len(b) - len(rest)
 			c.OwnLeaf = b[:end:end]
 		}
-		return c, rest, err
+		return rest, err
 	default:
-		return c, nil, fmt.Errorf("%w: unknown kind %#02x of own leaf", ErrMalformedNode, b[0])
+		return nil, fmt.Errorf("%w: unknown kind %#02x of own leaf", ErrMalformedNode, b[0])
 	}
 }
 

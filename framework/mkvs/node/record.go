@@ -119,24 +119,32 @@ func AppendInternalRecord(dst, encoding []byte, self Address, children *[2]Child
 // ParseRecord takes a record that is stored at self apart. It refuses anything that is not exactly one
 // record of a well-formed node, and takes no memory.
 func ParseRecord(b []byte, self Address) (r Record, err error) {
+	err = r.Parse(b, self)
+	return r, err
+}
+
+// Parse is ParseRecord into r, whatever it held, for those who take many apart.
+func (r *Record) Parse(b []byte, self Address) (err error) {
+	r.Encoding, r.Children = nil, [2]Child{}
 	if len(b) == 0 {
-		return r, fmt.Errorf("%w: no bytes", ErrMalformedRecord)
+		r.Compact = Compact{}
+		return fmt.Errorf("%w: no bytes", ErrMalformedRecord)
 	}
 	flags := b[0]
 	var rest []byte
-	if r.Compact, rest, err = ParseCompactV0(b[1:]); err != nil {
-		return r, fmt.Errorf("%w: %w", ErrMalformedRecord, err)
+	if rest, err = r.ParseV0(b[1:]); err != nil {
+		return fmt.Errorf("%w: %w", ErrMalformedRecord, err)
 	}
 	end := len(b) - len(rest)
 	r.Encoding = b[1:end:end]
 	if r.Leaf {
 		if flags != recordLeaf || len(rest) != 0 {
-			return r, fmt.Errorf("%w: leaf with flags %#02x and %d more bytes", ErrMalformedRecord, flags, len(rest))
+			return fmt.Errorf("%w: leaf with flags %#02x and %d more bytes", ErrMalformedRecord, flags, len(rest))
 		}
-		return r, nil
+		return nil
 	}
 	if flags&(recordLeaf|recordUnusedFlags) != 0 {
-		return r, fmt.Errorf("%w: internal node with flags %#02x", ErrMalformedRecord, flags)
+		return fmt.Errorf("%w: internal node with flags %#02x", ErrMalformedRecord, flags)
 	}
 	parts := 0
 	if r.OwnLeaf != nil {
@@ -146,28 +154,28 @@ func ParseRecord(b []byte, self Address) (r Record, err error) {
 		c := &r.Children[side]
 		if c.Present = flags&(recordPresent<<side) != 0; !c.Present {
 			if flags&((recordEmbedded|recordCandidate)<<side) != 0 {
-				return r, fmt.Errorf("%w: flags %#02x of an absent child", ErrMalformedRecord, flags)
+				return fmt.Errorf("%w: flags %#02x of an absent child", ErrMalformedRecord, flags)
 			}
 			continue
 		}
 		parts++
 		if flags&(recordEmbedded<<side) != 0 {
 			if flags&(recordCandidate<<side) != 0 {
-				return r, fmt.Errorf("%w: flags %#02x of an embedded child", ErrMalformedRecord, flags)
+				return fmt.Errorf("%w: flags %#02x of an embedded child", ErrMalformedRecord, flags)
 			}
 			if rest, err = c.parseEmbedded(rest); err != nil {
-				return r, err
+				return err
 			}
 			continue
 		}
 		if rest, err = c.parseReference(rest, self, flags&(recordCandidate<<side) != 0); err != nil {
-			return r, err
+			return err
 		}
 	}
 	if parts < 2 || len(rest) != 0 {
-		return r, fmt.Errorf("%w: internal node with %d parts and %d more bytes", ErrMalformedRecord, parts, len(rest))
+		return fmt.Errorf("%w: internal node with %d parts and %d more bytes", ErrMalformedRecord, parts, len(rest))
 	}
-	return r, nil
+	return nil
 }
 
 func (c *Child) parseEmbedded(b []byte) (rest []byte, err error) {

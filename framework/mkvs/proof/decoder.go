@@ -152,7 +152,7 @@ func (d *Decoder) add(entry []byte) error {
 	}
 	var rest []byte
 	var err error
-	if n.Compact, rest, err = node.ParseCompactV0(n.Encoding); err != nil {
+	if rest, err = n.Compact.ParseV0(n.Encoding); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if len(rest) != 0 {

@@ -221,9 +221,14 @@ func (d *DB) GetNode(ctx context.Context, root node.Root, address node.Address, 
 func parse(record []byte, a node.Address, p node.Position) (node.Record, error) {
 	r, err := node.ParseRecord(record, a)
 	if err != nil {
-		return r, &db.CorruptedError{Version: a.Version, Position: bytes.Clone(p), Reason: err.Error()}
+		return r, malformed(err, a, p)
 	}
 	return r, nil
+}
+
+// malformed is the error for what is stored in the place of a record and is none.
+func malformed(err error, a node.Address, p node.Position) error {
+	return &db.CorruptedError{Version: a.Version, Position: bytes.Clone(p), Reason: err.Error()}
 }
 
 // GetPath returns the entries on the way to key.

@@ -61,6 +61,7 @@ type walk struct {
 	position node.Position
 
 	finders finders
+	record  node.Record // of the node that is visited
 
 	frame []db.Entry
 	arena arena
@@ -124,13 +125,12 @@ func (w *walk) visit() (int, error) {
 	if record == nil {
 		return 0, f.corrupted(w.position, "node is missing")
 	}
-	r, err := parse(record, n.address, w.position)
-	if err != nil {
-		return 0, err
+	if err := w.record.Parse(record, n.address); err != nil {
+		return 0, malformed(err, n.address, w.position)
 	}
 	w.stack = w.stack[:len(w.stack)-1]
-	if !r.Leaf {
-		if err := w.push(&r, n); err != nil {
+	if !w.record.Leaf {
+		if err := w.push(&w.record, n); err != nil {
 			return 0, err
 		}
 	}
