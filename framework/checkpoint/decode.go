@@ -51,7 +51,7 @@ func (c *chunkReader) read(r io.Reader, want hash.Hash) (chunk []byte, err error
 }
 
 // chunkDecoder decodes and verifies chunks, one after the other, in memory that it uses again: for a chunk
-// of the usual size that is some forty megabytes, which cost more to get than to fill. It belongs to one
+// of the usual size that is some twenty megabytes, which cost more to get than to fill. It belongs to one
 // goroutine.
 type chunkDecoder struct {
 	limits *Limits
@@ -137,7 +137,7 @@ func (d *chunkDecoder) decode(chunk []byte, root hash.Hash) (*proof.Tree, error)
 
 func holdsLeaf(tree *proof.Tree) bool {
 	for i := range tree.Nodes {
-		if n := &tree.Nodes[i]; n.Kind == proof.KindLeaf || n.Compact.OwnLeaf != nil {
+		if n := &tree.Nodes[i]; n.Kind == proof.KindLeaf || n.HasOwnLeaf {
 			return true
 		}
 	}

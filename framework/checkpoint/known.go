@@ -76,7 +76,7 @@ func (k *knownTree) add(tree *proof.Tree) {
 }
 
 func (k *known) hold(n *proof.Node) {
-	k.held, k.ownLeaf = true, n.Compact.OwnLeaf != nil
+	k.held, k.ownLeaf = true, n.HasOwnLeaf
 	for side, c := range n.Children {
 		if c != proof.None {
 			k.children[side] = &known{}
@@ -120,7 +120,7 @@ func leavesOf(tree *proof.Tree, index int32) (count uint64) {
 		if i > int(index) && n.Depth <= depth {
 			break
 		}
-		if n.Kind == proof.KindLeaf || n.Compact.OwnLeaf != nil {
+		if n.Kind == proof.KindLeaf || n.HasOwnLeaf {
 			count++
 		}
 	}
@@ -157,9 +157,9 @@ func positionOfWhole(tree *proof.Tree, index int) node.Position {
 	for i := index; ; i++ {
 		switch n := &tree.Nodes[i]; {
 		case n.Kind == proof.KindLeaf:
-			return node.NewPosition(n.Compact.Key, depth)
-		case n.Compact.OwnLeaf != nil:
-			return node.NewPosition(n.Compact.OwnKey, depth)
+			return node.NewPosition(n.Compact().Key, depth)
+		case n.HasOwnLeaf:
+			return node.NewPosition(n.Compact().OwnKey, depth)
 		}
 	}
 }

@@ -28,6 +28,9 @@ type Decoder struct {
 	// path holds the bits from the root down to the end of the node on top of the stack.
 	path node.Key
 
+	// compact is the encoding that is being looked at, taken apart.
+	compact node.Compact
+
 	// queue holds what can be hashed, less than queueLength between calls.
 	queue []queued
 	batch node.HashBatch
@@ -152,16 +155,16 @@ func (d *Decoder) add(entry []byte) error {
 	}
 	var rest []byte
 	var err error
-	if rest, err = n.Compact.ParseV0(n.Encoding); err != nil {
+	if rest, err = d.compact.ParseV0(n.Encoding); err != nil {
 		return fmt.Errorf("%w: %w", ErrMalformed, err)
 	}
 	if len(rest) != 0 {
 		return fmt.Errorf("%w: %d bytes after the node's encoding", ErrMalformed, len(rest))
 	}
-	if n.Compact.Leaf {
-		return d.leaf(n)
+	if d.compact.Leaf {
+		return d.leaf(n, &d.compact)
 	}
-	return d.internal(n)
+	return d.internal(n, &d.compact)
 }
 
 // absent takes a nil entry.
@@ -189,10 +192,10 @@ func (d *Decoder) leftOut(n *Node, entry []byte) error {
 }
 
 // leaf takes a leaf, as root, child or own leaf.
-func (d *Decoder) leaf(n *Node) error {
+func (d *Decoder) leaf(n *Node, c *node.Compact) error {
 	n.Kind, n.Whole = KindLeaf, true
-	key := n.Compact.Key
-	if err := d.checkLeaf(key, n.Compact.Value); err != nil {
+	key := c.Key
+	if err := d.checkLeaf(key, c.Value); err != nil {
 		return err
 	}
 	if len(d.stack) > 0 {
@@ -216,9 +219,8 @@ func (d *Decoder) leaf(n *Node) error {
 }
 
 // internal takes an internal node, whose children come next.
-func (d *Decoder) internal(n *Node) error {
-	n.Kind = KindInternal
-	c := &n.Compact
+func (d *Decoder) internal(n *Node, c *node.Compact) error {
+	n.Kind, n.HasOwnLeaf = KindInternal, c.OwnLeaf != nil
 	start := node.Depth(0)
 	if len(d.stack) > 0 {
 		start = d.stack[len(d.stack)-1].end
@@ -372,17 +374,19 @@ func (d *Decoder) enqueue(q queued) {
 // hashQueued hashes what is in the queue, and leaves in it the nodes that waited for nothing else.
 func (d *Decoder) hashQueued() {
 	for _, q := range d.queue {
-		switch n := &d.nodes[q.index()]; {
+		n, c := &d.nodes[q.index()], &d.compact
+		n.parse(c)
+		switch {
 		case q.isOwnLeaf():
-			d.batch.AddLeaf(&n.Hash, n.Compact.OwnKey, n.Compact.OwnValue) // it is there until n's own is
+			d.batch.AddLeaf(&n.Hash, c.OwnKey, c.OwnValue) // it is there until n's own is
 		case n.Kind == KindLeaf:
-			d.batch.AddLeaf(&n.Hash, n.Compact.Key, n.Compact.Value)
+			d.batch.AddLeaf(&n.Hash, c.Key, c.Value)
 		default:
 			own := d.hashOf(n.OwnLeaf)
-			if n.Compact.OwnLeaf != nil {
+			if n.HasOwnLeaf {
 				own = &n.Hash
 			}
-			d.batch.AddInternal(&n.Hash, n.Compact.Label, n.Compact.LabelBitLength, own, d.hashOf(n.Children[node.Left]), d.hashOf(n.Children[node.Right]))
+			d.batch.AddInternal(&n.Hash, c.Label, c.LabelBitLength, own, d.hashOf(n.Children[node.Left]), d.hashOf(n.Children[node.Right]))
 		}
 	}
 	d.batch.Sum()

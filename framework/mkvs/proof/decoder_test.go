@@ -114,7 +114,7 @@ func TestDecodeAnyPart(t *testing.T) {
 					t.Fatalf("node %d: %+v was left out", i, n)
 				}
 			case w.leaf != nil:
-				if n.Kind != proof.KindLeaf || !bytes.Equal(n.Compact.Key, w.leaf.key) || !bytes.Equal(n.Compact.Value, w.leaf.value) {
+				if n.Kind != proof.KindLeaf || !bytes.Equal(n.Compact().Key, w.leaf.key) || !bytes.Equal(n.Compact().Value, w.leaf.value) {
 					t.Fatalf("node %d: %+v is a leaf", i, n)
 				}
 			default:
@@ -124,8 +124,8 @@ func TestDecodeAnyPart(t *testing.T) {
 				if version == proof.Version1 && n.OwnLeaf != index[w.own] {
 					t.Fatalf("node %d: own leaf %d, want %d", i, n.OwnLeaf, index[w.own])
 				}
-				if version == proof.Version0 && (n.Compact.OwnLeaf != nil) != (w.own != nil) {
-					t.Fatalf("node %d: own leaf %x", i, n.Compact.OwnLeaf)
+				if version == proof.Version0 && (n.Compact().OwnLeaf != nil) != (w.own != nil) {
+					t.Fatalf("node %d: own leaf %x", i, n.Compact().OwnLeaf)
 				}
 			}
 		}

@@ -56,7 +56,7 @@ func rebuild(version uint16, tree *proof.Tree) (entries [][]byte) {
 			continue
 		}
 		e := []byte{0x01}
-		c := &n.Compact
+		c := n.Compact()
 		switch {
 		case c.Leaf:
 			e = node.AppendLeaf(e, c.Key, c.Value)

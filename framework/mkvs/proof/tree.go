@@ -33,6 +33,8 @@ type Node struct {
 	Side uint8
 	// Whole says that nothing at or below the node was left out.
 	Whole bool
+	// HasOwnLeaf says that an own leaf is in the node's encoding (version 0).
+	HasOwnLeaf bool
 	// unhashed counts what the decoder has to wait for before it can hash the node: parts, and its end.
 	unhashed uint8
 	// Depth is the number of bits of the node's position: 0 for the root, one more than the depth at
@@ -46,10 +48,23 @@ type Node struct {
 	Hash hash.Hash
 	// parent is the parent's index, None for the root.
 	parent int32
-	// Encoding is the node's compact encoding as the entry held it, nil where it was left out. Compact is
-	// the same taken apart. Both lie in the entry.
+	// Encoding is the node's compact encoding as the entry held it, nil where it was left out. It lies in the
+	// entry.
 	Encoding []byte
-	Compact  node.Compact
+}
+
+// Compact is the node's encoding taken apart, which lies in it. It costs some nanoseconds each time, and saves
+// most of the memory that a node would take. Of a node that was left out it is nothing.
+func (n *Node) Compact() (c node.Compact) {
+	n.parse(&c)
+	return c
+}
+
+// parse takes the encoding apart, which the decoder has found to be one.
+func (n *Node) parse(c *node.Compact) {
+	if _, err := c.ParseV0(n.Encoding); err != nil {
+		*c = node.Compact{}
+	}
 }
 
 // Tree is a decoded proof: the part of a tree that it holds.
@@ -72,13 +87,15 @@ func (t *Tree) Positions() iter.Seq2[int, node.Position] {
 	return func(yield func(int, node.Position) bool) {
 		path := make(node.Key, node.MaxKeyBytes+1)
 		var position []byte
+		var c node.Compact
 		for i := range t.Nodes {
 			n := &t.Nodes[i]
 			switch from := n.labelStart(); {
 			case n.Side == Own:
 				continue
 			case n.Kind == KindInternal:
-				path.CopyBits(from, n.Compact.Label, n.Compact.LabelBitLength)
+				n.parse(&c)
+				path.CopyBits(from, c.Label, c.LabelBitLength)
 			case n.Depth > 0:
 				path.SetBit(from, n.Side == node.Right)
 			}

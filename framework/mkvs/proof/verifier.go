@@ -61,16 +61,17 @@ func (t *Tree) pointers() *node.Pointer {
 	}
 	for i := len(t.Nodes) - 1; i >= 0; i-- { // children come after their parents
 		n := &t.Nodes[i]
+		c := n.Compact()
 		ptrs[i] = &node.Pointer{Clean: true, Hash: n.Hash}
 		switch n.Kind {
 		case KindLeaf:
-			ptrs[i].Node = &node.LeafNode{Hash: n.Hash, Key: n.Compact.Key, Value: n.Compact.Value}
+			ptrs[i].Node = &node.LeafNode{Hash: n.Hash, Key: c.Key, Value: c.Value}
 		case KindInternal:
 			ptrs[i].Node = &node.InternalNode{
 				Hash:           n.Hash,
-				Label:          n.Compact.Label,
-				LabelBitLength: n.Compact.LabelBitLength,
-				LeafNode:       ownPointer(n, at(n.OwnLeaf)),
+				Label:          c.Label,
+				LabelBitLength: c.LabelBitLength,
+				LeafNode:       ownPointer(&c, at(n.OwnLeaf)),
 				Left:           at(n.Children[node.Left]),
 				Right:          at(n.Children[node.Right]),
 			}
@@ -80,11 +81,11 @@ func (t *Tree) pointers() *node.Pointer {
 }
 
 // ownPointer points to a node's own leaf, which is in the node's encoding, or has a node of its own.
-func ownPointer(n *Node, separate *node.Pointer) *node.Pointer {
-	if n.Compact.OwnLeaf == nil {
+func ownPointer(c *node.Compact, separate *node.Pointer) *node.Pointer {
+	if c.OwnLeaf == nil {
 		return separate
 	}
-	leaf := &node.LeafNode{Key: n.Compact.OwnKey, Value: n.Compact.OwnValue}
+	leaf := &node.LeafNode{Key: c.OwnKey, Value: c.OwnValue}
 	leaf.UpdateHash()
 	return &node.Pointer{Clean: true, Embedded: true, Hash: leaf.Hash, Node: leaf}
 }

@@ -174,16 +174,17 @@ func newRooflineWork(path string) (*rooflineWork, error) {
 // to the time they take; how many does.
 func (w *rooflineWork) addNode(n *proof.Node) {
 	const head = 1 + 2*4
+	c := n.Compact()
 	switch {
 	case n.Kind == proof.KindHash:
 		return
 	case n.Kind == proof.KindLeaf:
-		w.add(head, n.Compact.Key, n.Compact.Value)
+		w.add(head, c.Key, c.Value)
 		return
-	case n.Compact.OwnLeaf != nil:
-		w.add(head, n.Compact.OwnKey, n.Compact.OwnValue)
+	case n.HasOwnLeaf:
+		w.add(head, c.OwnKey, c.OwnValue)
 	}
-	w.add(1+2+3*hash.Size, n.Compact.Label[:n.Compact.LabelBitLength.ToBytes()])
+	w.add(1+2+3*hash.Size, c.Label[:c.LabelBitLength.ToBytes()])
 }
 
 func (w *rooflineWork) add(head int, parts ...[]byte) {
