@@ -48,7 +48,7 @@ func TestMemoryIsBounded(t *testing.T) {
 			from, to := pair[0], pair[1]
 			entries := importState(t, dir, from, state)
 			limited := func(args ...string) []byte {
-				p := newProgram(t, dir, append(args, "--json")...)
+				p := newLongProgram(t, memoryTestLimit, dir, append(args, "--json")...)
 				p.Env = append(p.Env, fmt.Sprintf("GOMEMLIMIT=%d", limit))
 				host, backend := peaks(t, p)
 				t.Logf("%v of %d MiB under %d MiB: host %.1f MiB, backend %.1f MiB", args[:2], state>>20, limit>>20,
@@ -82,11 +82,13 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 }
 
-// importState fills a namespace with a state of so many bytes, in versions of consecutive keys, and returns
-// the number of entries.
+// memoryTestLimit is how long a program may take in a long run.
+const memoryTestLimit = time.Hour
+
+// importState fills a namespace with a state of so many bytes, and returns the number of entries.
 func importState(t *testing.T, dir, namespace string, bytes int64) (entries uint64) {
 	t.Helper()
-	p := newProgram(t, dir, "import", "--config", *settingsFlag, "--namespace", namespace, "-")
+	p := newLongProgram(t, memoryTestLimit, dir, "import", "--config", *settingsFlag, "--namespace", namespace, "--sorted", "-")
 	input, err := p.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +96,6 @@ func importState(t *testing.T, dir, namespace string, bytes int64) (entries uint
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
-	const perVersion = 100_000
 	w := bufio.NewWriterSize(input, 1<<20)
 	random := rand.New(rand.NewPCG(1, 2))
 	key, value := make([]byte, 32), make([]byte, 200)
@@ -106,7 +107,7 @@ func importState(t *testing.T, dir, namespace string, bytes int64) (entries uint
 			v[i] = byte(random.Uint32())
 		}
 		written += int64(len(key) + len(v))
-		if _, err := fmt.Fprintf(w, `{"version":%d,"key":"%s","value":"%s"}`+"\n", 1+entries/perVersion, text(key), text(v)); err != nil {
+		if _, err := fmt.Fprintf(w, `{"version":1,"key":"%s","value":"%s"}`+"\n", text(key), text(v)); err != nil {
 			break // the program has ended, and says why
 		}
 	}

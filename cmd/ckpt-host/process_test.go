@@ -33,6 +33,12 @@ type program struct {
 // newProgram prepares ckpt-host to run in dir, which gets the scripts' configuration.
 func newProgram(t *testing.T, dir string, args ...string) *program {
 	t.Helper()
+	return newLongProgram(t, time.Minute, dir, args...)
+}
+
+// newLongProgram is newProgram for one that may take so long.
+func newLongProgram(t *testing.T, limit time.Duration, dir string, args ...string) *program {
+	t.Helper()
 	for name, text := range configurations("bbolt", "leveldb") {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
@@ -42,7 +48,7 @@ func newProgram(t *testing.T, dir string, args ...string) *program {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	t.Cleanup(cancel)
 	p := &program{Cmd: exec.CommandContext(ctx, self, args...)}
 	p.Dir, p.Env = dir, append(os.Environ(), mainVariable+"=1")
