@@ -456,8 +456,14 @@ func unverified(err error) error {
 	return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)
 }
 
-// finish writes what lies beside the chunks, the metadata last. There may be no manifest.
+// finish says whether the chunks that were verified are the whole tree, and writes what lies beside them, the
+// metadata last. There may be no manifest.
 func (f *checkpointFiles) finish(ctx context.Context, m *Metadata, manifest *Manifest) error {
+	if f.verifier != nil {
+		if _, err := f.verifier.finish(m); err != nil {
+			return unverified(err)
+		}
+	}
 	if err := syncFiles(ctx, f.unsafe); err != nil {
 		return err
 	}

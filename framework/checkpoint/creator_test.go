@@ -748,6 +748,48 @@ func TestVerifiedWhenMade(t *testing.T) {
 	}
 }
 
+// TestVerifiedAsAWhole checks that chunks which are good each for itself, and are not the whole tree or hold some of
+// it twice, do not become a checkpoint.
+func TestVerifiedAsAWhole(t *testing.T) {
+	ndb := openDB(t)
+	root := commit(t, ndb, 1, node.RootTypeState, dataSet("uniform", 60))
+	finalize(t, ndb, root)
+	m := makeCheckpoint(t, ndb, root, 512, 1)
+	last := len(m.Chunks) - 1
+	twice := makeCheckpoint(t, ndb, root, 512, 1)
+	twice.replace(t, uint64(last), twice.chunk(t, 0))
+	for name, c := range map[string]struct {
+		from   made
+		chunks int
+		want   error
+	}{
+		"whole":                 {m, last + 1, nil},
+		"the last one left out": {m, last, ErrChunkProofVerificationFailed},
+		"the first one twice":   {twice, last + 1, ErrChunkProofVerificationFailed},
+	} {
+		metadata := c.from.clone()
+		metadata.Chunks = metadata.Chunks[:c.chunks]
+		creator := newCreator(t, t.TempDir(), &lyingDB{&treeDB{NodeDB: ndb}, false}).(*fileCreator)
+		files := &checkpointFiles{dir: c.from.path, root: root, verifier: creator.verifier(c.from.path, root)}
+		for _, name := range []string{metadataName, manifestName} { // which finish is to write
+			if err := removeIfThere(filepath.Join(c.from.path, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, digest := range metadata.Chunks {
+			if err := files.done(t.Context(), uint64(i), chunkInfo{compressed: compressed{digest: digest}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := files.finish(t.Context(), metadata, nil); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(c.from.path, metadataName)); (err == nil) != (c.want == nil) {
+			t.Errorf("%s: the metadata: %v", name, err)
+		}
+	}
+}
+
 // TestLongPaths checks that a tree of thousands of keys that are prefixes of each other becomes no
 // checkpoint of many times its size, and does become one where the chunk size is enough.
 func TestLongPaths(t *testing.T) {
