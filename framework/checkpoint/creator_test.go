@@ -365,6 +365,34 @@ func TestListing(t *testing.T) {
 	}
 }
 
+// TestListingBesideOthers checks that a file with the name of a version hides nothing, nor does a version that can't be
+// read, which is in the list.
+func TestListingBesideOthers(t *testing.T) {
+	m := sourceOf(t, dataSet("uniform", 10), 512, 1)
+	dir := filepath.Dir(filepath.Dir(m.path))
+	if err := os.WriteFile(filepath.Join(dir, "5"), nil, fileMode); err != nil {
+		t.Fatal(err)
+	}
+	const loop = "6"
+	if err := os.Symlink(loop, filepath.Join(dir, loop)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.creator.(Inspector).List(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if all[0].Path != m.path || all[0].Err != nil {
+		t.Errorf("the checkpoint: %+v", all[0])
+	}
+	if all[1].Path != filepath.Join(dir, loop) || all[1].Err == nil || all[1].Metadata != nil {
+		t.Errorf("the version that can't be read: %+v", all[1])
+	}
+	got, err := m.creator.GetCheckpoints(t.Context(), &GetCheckpointsRequest{Version: 1, Namespace: m.Root.Namespace})
+	if err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestOpenDirectory(t *testing.T) {
 	ctx := t.Context()
 	m := sourceOf(t, dataSet("uniform", 60), 1024, 0)

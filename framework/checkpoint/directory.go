@@ -45,7 +45,7 @@ func chunkPath(dir string, index uint64) string {
 
 // Stored is a checkpoint found in a directory.
 type Stored struct {
-	// Path is the checkpoint's own directory.
+	// Path is the checkpoint's own directory; a version's where that can't be read.
 	Path string
 	// Metadata is the checkpoint's metadata; nil where Err is set.
 	Metadata *Metadata
@@ -156,9 +156,13 @@ func (d *directory) list(ctx context.Context) ([]Stored, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		found, err := d.listVersion(filepath.Join(d.path, v.Name()), version)
+		if !v.IsDir() && v.Type()&fs.ModeSymlink == 0 {
+			continue // none of ours
+		}
+		path := filepath.Join(d.path, v.Name())
+		found, err := d.listVersion(path, version)
 		if err != nil {
-			return nil, err
+			found = []Stored{{Path: path, Err: err}}
 		}
 		all = append(all, found...)
 	}
