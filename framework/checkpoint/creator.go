@@ -384,12 +384,14 @@ func (c *fileCreator) publish(ctx context.Context, shop *workshop, m *Metadata, 
 
 // place renames a finished checkpoint to dir, unless there is one.
 func (c *fileCreator) place(shop *workshop, dir string) (taken bool, err error) {
-	if _, err := os.Lstat(filepath.Join(dir, metadataName)); err == nil {
-		return true, nil
-	}
-	// Chunks without metadata: what was copied here in part, or deleted in part by another program.
+	// Where nothing is there, whatever comes meanwhile comes whole, and renaming fails: asked in the other order, it
+	// would be taken for what has no metadata.
 	if _, err := os.Lstat(dir); err == nil {
-		if err := discard(c.path, dir); err != nil {
+		if _, err := os.Lstat(filepath.Join(dir, metadataName)); err == nil {
+			return true, nil
+		}
+		// Chunks without metadata: what was copied here in part, or deleted in part by another program.
+		if err := discard(c.path, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
 	}

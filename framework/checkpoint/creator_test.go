@@ -365,6 +365,44 @@ func TestListing(t *testing.T) {
 	}
 }
 
+// TestPlacedOnce checks that of those that bring a checkpoint at the same moment one does, and that it is never
+// removed by another one: not by one that has looked just before it came.
+func TestPlacedOnce(t *testing.T) {
+	const makers, rounds = 8, 100
+	c := newCreator(t, t.TempDir(), nil).(*fileCreator)
+	for round := range uint64(rounds) {
+		dir := CheckpointDir(c.path, node.Root{Version: round})
+		var placed atomic.Int32
+		var group errgroup.Group
+		begin := make(chan struct{})
+		for range makers {
+			shop, err := openWorkshop(c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.closeWorkshop(shop)
+			if err := os.WriteFile(filepath.Join(shop.result(), metadataName), nil, fileMode); err != nil {
+				t.Fatal(err)
+			}
+			group.Go(func() error {
+				<-begin
+				taken, err := c.place(shop, dir)
+				if err == nil && !taken {
+					placed.Add(1)
+				}
+				return err
+			})
+		}
+		close(begin)
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if n := placed.Load(); n != 1 {
+			t.Fatalf("round %d: %d have brought it", round, n)
+		}
+	}
+}
+
 // TestListingBesideOthers checks that a file with the name of a version hides nothing, nor does a version that can't be
 // read, which is in the list.
 func TestListingBesideOthers(t *testing.T) {
