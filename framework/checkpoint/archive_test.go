@@ -326,10 +326,14 @@ func TestImportConcurrently(t *testing.T) {
 	for i := range importers {
 		group.Go(func() error {
 			got, err := importArchive(archive, dir, ImportOptions{})
-			if err == nil {
-				existed[i] = got.Existed
+			if err != nil {
+				return err
 			}
-			return err
+			existed[i] = got.Existed
+			if got.Existed != (got.Entries == 0) {
+				t.Errorf("it existed: %v, and has %d entries", got.Existed, got.Entries)
+			}
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {

@@ -344,7 +344,14 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if files.verifier != nil {
 		c.logger.Debug("checkpoint was verified", "root", root)
 	}
-	if m, err = c.publish(ctx, shop, m, chunkSize); err != nil {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	_, existed, err := c.publish(shop, root)
+	if err == nil && existed { // somebody else made it meanwhile
+		m, err = c.existing(root, chunkSize)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.index(ctx, shop)
@@ -362,24 +369,22 @@ func (c *fileCreator) verifier(dir string, root node.Root) *verifier {
 	return v
 }
 
-// publish puts a finished checkpoint into its place.
-func (c *fileCreator) publish(ctx context.Context, shop *workshop, m *Metadata, chunkSize uint64) (*Metadata, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	for _, dir := range checkpointDirs(c.path, m.Root) {
+// publish puts a finished checkpoint of a root into its place, and tells which that is. Where one of the root is there
+// already, it leaves that, and says so.
+func (c *fileCreator) publish(shop *workshop, root node.Root) (dir string, existed bool, err error) {
+	for _, dir := range checkpointDirs(c.path, root) {
 		taken, err := c.place(shop, dir)
 		if err != nil {
-			return nil, err
+			return "", false, err
 		}
 		if !taken {
-			return m, nil
+			return dir, false, nil
 		}
-		if there, err := c.readMetadata(dir); err == nil && there.Root == m.Root {
-			return c.existing(m.Root, chunkSize) // somebody else made it meanwhile
+		if there, err := c.readMetadata(dir); err == nil && there.Root == root {
+			return dir, true, nil
 		}
 	}
-	return nil, fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w", CheckpointDir(c.path, m.Root), fs.ErrExist)
+	return "", false, fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w", CheckpointDir(c.path, root), fs.ErrExist)
 }
 
 // place renames a finished checkpoint to dir, unless there is one.
