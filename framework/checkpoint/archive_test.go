@@ -616,6 +616,12 @@ func TestTruncatedArchive(t *testing.T) {
 		}
 	}
 	checkNothing(t, dir)
+	for n := 0; n < len(archive); n += 301 { // from a reader that knows how much should have come
+		r := io.MultiReader(bytes.NewReader(archive[:n]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		if _, err := ImportArchive(t.Context(), r, dir, ImportOptions{DryRun: true}); !errors.Is(err, ErrMalformedArchive) {
+			t.Errorf("%d bytes, and no more: %v", n, err)
+		}
+	}
 	broken := errors.New("broken")
 	r := io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), iotest.ErrReader(broken))
 	if _, err := ImportArchive(t.Context(), r, dir, ImportOptions{}); !errors.Is(err, broken) || errors.Is(err, ErrMalformedArchive) {

@@ -333,6 +333,9 @@ func (a *archiveReader) compressed() error {
 // copyFile copies a file of so many bytes to w, and reads what fills its last block.
 func (a *archiveReader) copyFile(w io.Writer, size int64) error {
 	n, err := io.CopyBuffer(w, io.LimitReader(a, size), a.buffer)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // from a reader that knows how much should have come
+		return a.cut(err)
+	}
 	if err != nil {
 		return fmt.Errorf("at byte %d: %w", a.done, err)
 	}
