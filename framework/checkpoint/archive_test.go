@@ -583,7 +583,7 @@ func TestImportReadsNothingBeyondLimits(t *testing.T) {
 	files := filesOf(t, archiveOf(t, source.path))
 	const chunkBytes = 1 << 20
 	for index, limit := range []int64{
-		MaxMetadataBytes, manifestHeadBytes + chunkManifestBytes*int64(len(source.Chunks)), chunkBytes,
+		MaxMetadataBytes, maxManifestBytes(source.Metadata), chunkBytes,
 	} {
 		before := archiveFrom(t, files[:min(index, 1)]) // the metadata, for what comes behind it
 		before = before[:len(before)-archiveEndBlocks*archiveBlock]

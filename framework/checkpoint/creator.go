@@ -327,10 +327,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if err != nil {
 		return nil, err
 	}
-	m = &Metadata{Version: checkpointVersion, Root: root, Chunks: make([]hash.Hash, chunks)}
-	for i := range m.Chunks {
-		m.Chunks[i] = files.chunks[i].Digest
-	}
+	m = files.metadata(chunks)
 	if err := c.limits.checkMetadata(m); err != nil {
 		return nil, err
 	}
@@ -457,6 +454,15 @@ func (f *checkpointFiles) done(ctx context.Context, index uint64, info chunkInfo
 		f.progress(f.root, f.count, f.bytes, f.entries)
 	}
 	return nil
+}
+
+// metadata is that of a checkpoint with so many chunks, which are all done.
+func (f *checkpointFiles) metadata(chunks uint64) *Metadata {
+	m := &Metadata{Version: checkpointVersion, Root: f.root, Chunks: make([]hash.Hash, chunks)}
+	for i := range m.Chunks {
+		m.Chunks[i] = f.chunks[i].Digest
+	}
+	return m
 }
 
 func unverified(err error) error {

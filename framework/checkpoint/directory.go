@@ -194,16 +194,21 @@ func (d *directory) listVersion(path string, version uint64) ([]Stored, error) {
 		case err == nil && (m.Root.Version != version || m.Root.Hash != h):
 			err = fmt.Errorf("%w: %s: the metadata is of another root, %s", ErrDamaged, dir, m.Root)
 		}
-		if err != nil {
-			m = nil
-		}
-		kept, kerr := IsKept(dir)
-		if kerr != nil {
-			d.logger.Warn("whether a checkpoint is to be kept can't be told", "path", dir, "err", kerr)
-		}
-		found = append(found, Stored{Path: dir, Metadata: m, Kept: kept, Err: err})
+		found = append(found, d.stored(dir, m, err))
 	}
 	return found, nil
+}
+
+// stored is the checkpoint in dir, whose metadata is m or can't be used.
+func (d *directory) stored(dir string, m *Metadata, err error) Stored {
+	kept, kerr := IsKept(dir)
+	if kerr != nil {
+		d.logger.Warn("whether a checkpoint is to be kept can't be told", "path", dir, "err", kerr)
+	}
+	if err != nil {
+		m = nil
+	}
+	return Stored{Path: dir, Metadata: m, Kept: kept, Err: err}
 }
 
 func sortStored(all []Stored) {

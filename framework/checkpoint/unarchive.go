@@ -394,7 +394,7 @@ func (a *archiveReader) begin() error {
 	if a.first, err = a.next(); err != nil || a.first == nil || a.first.Name != path.Join(dir, manifestName) {
 		return err
 	}
-	if b, err = a.readFile(a.first, manifestHeadBytes+chunkManifestBytes*int64(len(a.metadata.Chunks))); err != nil {
+	if b, err = a.readFile(a.first, maxManifestBytes(a.metadata)); err != nil {
 		return err
 	}
 	manifest, err := decodeManifest(b, a.metadata)
