@@ -48,6 +48,10 @@ func Cut(ctx context.Context, ndb db.NodeDB, root node.Root, opts CutOptions, ta
 		return nil, nil, fmt.Errorf("checkpoint: cutting %s: %w", root, err)
 	}
 	m := passed.metadata(chunks)
+	limits := opts.Limits.withDefaults()
+	if err := limits.checkMetadata(m); err != nil {
+		return nil, nil, fmt.Errorf("checkpoint: cutting %s: %w", root, err)
+	}
 	manifest := newManifest(m, passed.chunks[:chunks])
 	manifest.ChunkSize, manifest.Threads, manifest.Software = opts.ChunkSize, threads, software()
 	return m, manifest, nil
