@@ -488,6 +488,14 @@ func TestLeftoversOfCrashes(t *testing.T) {
 	if err := dead.lock.Close(); err != nil { // as the end of its process would
 		t.Fatal(err)
 	}
+	// One whose removal was broken off, when its lock was gone.
+	removed, err := openWorkshop(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(removed.lock.Close(), os.Remove(filepath.Join(removed.path, lockName))); err != nil {
+		t.Fatal(err)
+	}
 	deleted := filepath.Join(dir, deletedPrefix+"x", "chunks")
 	// A copy that was broken off, where the checkpoint is to be.
 	partial := filepath.Join(CheckpointDir(dir, root), "chunks")
