@@ -139,9 +139,14 @@ func WriteArchiveFile(ctx context.Context, name, dir string, opts ExportOptions)
 		err = appear(aside, name, opts.Replace)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("checkpoint: archive of %s: %w", a.Metadata.Root, err), removeIfThere(aside))
+		err = errors.Join(err, removeIfThere(aside))
+	} else {
+		err = syncDir(filepath.Dir(name))
 	}
-	return &a.Exported, syncDir(filepath.Dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: archive of %s: %w", a.Metadata.Root, err)
+	}
+	return &a.Exported, nil
 }
 
 // checkArchiveTarget says why an archive can't be written to a file of this name.

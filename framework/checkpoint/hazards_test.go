@@ -24,7 +24,7 @@ import (
 //	    and TestBadProofBesideChunkBeingWritten where a bad chunk is what aborts
 //	H2  a chunk of an aborted restore counts for the next one: TestAbortWithChunkBeingRead
 //	H3  one chunk is written twice at once: TestHazardH3, TestRestoreConcurrently
-//	H4  metadata in half, and what it does to others: TestLeftoversOfCrashes, TestListing, TestHazardH4
+//	H4  metadata in half, and what it does to others: TestLeftoversOfCrashes, TestListing, TestListingBesideOthers, TestHazardH4
 //	H5  a failure deletes checkpoints that were there: TestCheckpointerFailures, TestHazardH5,
 //	    TestSurplusBesideHalfAVersion
 //	H6  forced checkpoints are dropped, or wait for the interval: TestHazardH6
