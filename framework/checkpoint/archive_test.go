@@ -138,7 +138,7 @@ func TestArchiveRoundTrip(t *testing.T) {
 			dry := opts
 			dry.DryRun = true
 			want := Imported{
-				Path: CheckpointDir(dir, source.Root), Metadata: source.Metadata, Bytes: sizeOfChunks(t, source), Entries: pairs,
+				Path: CheckpointDir(dir, source.Root), Metadata: source.Metadata, Bytes: bytesOf(t, &source), Entries: pairs,
 			}
 			got, err := importArchive(archive, dir, dry)
 			if err != nil {
@@ -177,13 +177,6 @@ func TestArchiveRoundTrip(t *testing.T) {
 			}
 		})
 	}
-}
-
-func sizeOfChunks(t *testing.T, m made) (n int64) {
-	for i := range m.Chunks {
-		n += int64(len(m.chunk(t, uint64(i))))
-	}
-	return n
 }
 
 // TestArchiveIsTar checks what a tar program sees of an archive, and that one which such a program has put

@@ -380,11 +380,11 @@ func TestPlacedOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer c.closeWorkshop(shop)
 			if err := os.WriteFile(filepath.Join(shop.result(), metadataName), nil, fileMode); err != nil {
 				t.Fatal(err)
 			}
 			group.Go(func() error {
+				defer c.closeWorkshop(shop)
 				<-begin
 				taken, err := c.place(shop, dir)
 				if err == nil && !taken {
