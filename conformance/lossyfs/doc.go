@@ -20,7 +20,8 @@
 //
 //   - nothing that was not synced;
 //   - all of it, as if only the process had died;
-//   - all up to a moment, for each file and directory another one, the last write in part: a disk that is slow;
+//   - all up to a moment, for each file and directory another one, the last write in part: a disk that is slow
+//     (what was moved from one directory to another goes by the moment of one of the two);
 //   - any subset of the writes, truncations and changes of names since the last sync, each write whole;
 //   - any subset of the 4,096 byte pages of each write;
 //   - any subset of the 512 byte sectors of each write.

@@ -55,7 +55,7 @@ func (f *FS) CutAfter(n uint64, cut func()) {
 }
 
 // OnChange sets what is called after each write, truncation, sync and change of names, before whoever made it hears
-// of it. It may ask what a loss would leave just now, and must not use the mount.
+// of it, by several goroutines at once. It may ask what a loss would leave just now, and must not use the mount.
 func (f *FS) OnChange(changed func()) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

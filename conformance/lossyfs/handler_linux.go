@@ -159,18 +159,13 @@ func (h *handler) Create(_ <-chan struct{}, in *fuse.CreateIn, name string, out 
 	})
 }
 
+// Open opens a file. The kernel empties one by SetAttr: it was not told that Open would do so.
 func (h *handler) Open(_ <-chan struct{}, in *fuse.OpenIn, out *fuse.OpenOut) fuse.Status {
-	n, unlock, status := h.lock(in.NodeId)
+	_, unlock, status := h.lock(in.NodeId)
 	if status != fuse.OK {
 		return status
 	}
 	unlock()
-	if in.Flags&syscall.O_TRUNC != 0 && len(n.data) > 0 {
-		if status := h.changing(in.NodeId, func(n *inode) fuse.Status { n.truncate(0); return fuse.OK }); status != fuse.OK {
-			return status
-		}
-		return fuse.OK
-	}
 	out.OpenFlags = fuse.FOPEN_KEEP_CACHE
 	return fuse.OK
 }

@@ -19,7 +19,7 @@ const (
 	childDirEnv = "CKPT_LOSSYFS_DIR"
 )
 
-var tasks = map[string]func(dir string) error{"write": written, "map": mapped, "name": named, "move": moved, "move safely": movedSafely}
+var tasks = map[string]func(dir string) error{"write": written, "map": mapped, "name": named, "move": moved, "move safely": movedSafely, "empty": emptied}
 
 func TestMain(m *testing.M) {
 	task := os.Getenv(childEnv)
@@ -154,6 +154,27 @@ func TestRename(t *testing.T) {
 	}
 	if before == 0 || after == 0 {
 		t.Errorf("of 100 losses, %d were before and %d after the rename", before, after)
+	}
+}
+
+// emptied makes a file safe, and opens it as one to be written anew, which is not safe.
+func emptied(dir string) error {
+	err := written(dir)
+	f, oerr := os.OpenFile(filepath.Join(dir, "file"), os.O_WRONLY|os.O_TRUNC, 0)
+	return errors.Join(err, oerr, f.Close())
+}
+
+// TestOpeningEmpties: a file that is opened to be written anew is empty, and may have what it had after a loss.
+func TestOpeningEmpties(t *testing.T) {
+	fs := used(t, "empty", false)
+	for want, left := range map[int]*FS{0: fs, sectors * sectorBytes: fs.AfterLosingAll()} {
+		copied := t.TempDir()
+		if err := left.CopyTo(copied); err != nil {
+			t.Fatal(err)
+		}
+		if b, err := os.ReadFile(filepath.Join(copied, "file")); err != nil || len(b) != want {
+			t.Errorf("%d bytes, want %d: %v", len(b), want, err)
+		}
 	}
 }
 

@@ -21,16 +21,12 @@ var ErrNoFUSE = errors.New("lossyfs: needs /dev/fuse and root")
 
 // Available returns ErrNoFUSE where this process can't mount anything.
 func Available() error {
-	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
-	if err != nil || os.Geteuid() != 0 {
-		return errors.Join(fmt.Errorf("%w: %w", ErrNoFUSE, err), close(f))
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("%w: this is user %d", ErrNoFUSE, os.Geteuid())
 	}
-	return f.Close()
-}
-
-func close(f *os.File) error {
-	if f == nil {
-		return nil
+	f, err := os.OpenFile("/dev/fuse", os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNoFUSE, err)
 	}
 	return f.Close()
 }

@@ -90,8 +90,14 @@ type Exported struct {
 
 // WriteArchive writes the checkpoint in dir (the directory that its metadata lies in) as an archive to w.
 // Digests are checked on the way: where one is wrong, it is ErrChunkCorrupted, and what was written by then
-// is not an archive. A chunk that isn't there is ErrChunkNotFound, before anything is written.
+// is not an archive. A chunk that isn't there is ErrChunkNotFound, before anything is written. No checkpointer deletes
+// the checkpoint meanwhile.
 func WriteArchive(ctx context.Context, w io.Writer, dir string, opts ExportOptions) (*Exported, error) {
+	release, err := holdLease(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	a, err := planArchive(ctx, dir, opts)
 	if err != nil {
 		return nil, err
@@ -111,6 +117,11 @@ func WriteArchiveFile(ctx context.Context, name, dir string, opts ExportOptions)
 	if err := checkArchiveTarget(name, opts.Replace); err != nil {
 		return nil, err
 	}
+	release, err := holdLease(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
 	a, err := planArchive(ctx, dir, opts)
 	if err != nil {
 		return nil, err
@@ -128,9 +139,14 @@ func WriteArchiveFile(ctx context.Context, name, dir string, opts ExportOptions)
 		err = appear(aside, name, opts.Replace)
 	}
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("checkpoint: archive of %s: %w", a.Metadata.Root, err), removeIfThere(aside))
+		err = errors.Join(err, removeIfThere(aside))
+	} else {
+		err = syncDir(filepath.Dir(name))
 	}
-	return &a.Exported, syncDir(filepath.Dir(name))
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint: archive of %s: %w", a.Metadata.Root, err)
+	}
+	return &a.Exported, nil
 }
 
 // checkArchiveTarget says why an archive can't be written to a file of this name.

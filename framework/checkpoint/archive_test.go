@@ -138,7 +138,7 @@ func TestArchiveRoundTrip(t *testing.T) {
 			dry := opts
 			dry.DryRun = true
 			want := Imported{
-				Path: CheckpointDir(dir, source.Root), Metadata: source.Metadata, Bytes: sizeOfChunks(t, source), Entries: pairs,
+				Path: CheckpointDir(dir, source.Root), Metadata: source.Metadata, Bytes: bytesOf(t, &source), Entries: pairs,
 			}
 			got, err := importArchive(archive, dir, dry)
 			if err != nil {
@@ -177,13 +177,6 @@ func TestArchiveRoundTrip(t *testing.T) {
 			}
 		})
 	}
-}
-
-func sizeOfChunks(t *testing.T, m made) (n int64) {
-	for i := range m.Chunks {
-		n += int64(len(m.chunk(t, uint64(i))))
-	}
-	return n
 }
 
 // TestArchiveIsTar checks what a tar program sees of an archive, and that one which such a program has put
@@ -326,10 +319,14 @@ func TestImportConcurrently(t *testing.T) {
 	for i := range importers {
 		group.Go(func() error {
 			got, err := importArchive(archive, dir, ImportOptions{})
-			if err == nil {
-				existed[i] = got.Existed
+			if err != nil {
+				return err
 			}
-			return err
+			existed[i] = got.Existed
+			if got.Existed != (got.Entries == 0) {
+				t.Errorf("it existed: %v, and has %d entries", got.Existed, got.Entries)
+			}
+			return nil
 		})
 	}
 	if err := group.Wait(); err != nil {
@@ -579,7 +576,7 @@ func TestImportReadsNothingBeyondLimits(t *testing.T) {
 	files := filesOf(t, archiveOf(t, source.path))
 	const chunkBytes = 1 << 20
 	for index, limit := range []int64{
-		MaxMetadataBytes, manifestHeadBytes + chunkManifestBytes*int64(len(source.Chunks)), chunkBytes,
+		MaxMetadataBytes, maxManifestBytes(source.Metadata), chunkBytes,
 	} {
 		before := archiveFrom(t, files[:min(index, 1)]) // the metadata, for what comes behind it
 		before = before[:len(before)-archiveEndBlocks*archiveBlock]
@@ -612,6 +609,12 @@ func TestTruncatedArchive(t *testing.T) {
 		}
 	}
 	checkNothing(t, dir)
+	for n := 0; n < len(archive); n += 301 { // from a reader that knows how much should have come
+		r := io.MultiReader(bytes.NewReader(archive[:n]), iotest.ErrReader(io.ErrUnexpectedEOF))
+		if _, err := ImportArchive(t.Context(), r, dir, ImportOptions{DryRun: true}); !errors.Is(err, ErrMalformedArchive) {
+			t.Errorf("%d bytes, and no more: %v", n, err)
+		}
+	}
 	broken := errors.New("broken")
 	r := io.MultiReader(bytes.NewReader(archive[:len(archive)/2]), iotest.ErrReader(broken))
 	if _, err := ImportArchive(t.Context(), r, dir, ImportOptions{}); !errors.Is(err, broken) || errors.Is(err, ErrMalformedArchive) {

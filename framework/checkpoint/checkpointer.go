@@ -79,7 +79,9 @@ type CreationParameters struct {
 // make itself, as far as that is known (see Inspector). Those that are being served (see package) it deletes later,
 // those that are marked to be kept (see Keeper) only when they are not any more.
 //
-// A version is pinned from when its checkpoints are decided on until they are made or have failed.
+// A version is pinned from when its checkpoints are decided on until they are made or have failed. What has failed is
+// tried again, where the version is still there, at the next CheckInterval, with the next version that is wanted, or by
+// Flush.
 func NewCheckpointer(ctx context.Context, ndb db.NodeDB, creator Creator, cfg CheckpointerConfig) (Checkpointer, error) {
 	c, err := NewManagedCheckpointer(ctx, ndb, creator, cfg)
 	if err != nil {

@@ -327,10 +327,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if err != nil {
 		return nil, err
 	}
-	m = &Metadata{Version: checkpointVersion, Root: root, Chunks: make([]hash.Hash, chunks)}
-	for i := range m.Chunks {
-		m.Chunks[i] = files.chunks[i].Digest
-	}
+	m = files.metadata(chunks)
 	if err := c.limits.checkMetadata(m); err != nil {
 		return nil, err
 	}
@@ -344,7 +341,14 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	if files.verifier != nil {
 		c.logger.Debug("checkpoint was verified", "root", root)
 	}
-	if m, err = c.publish(ctx, shop, m, chunkSize); err != nil {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	_, existed, err := c.publish(shop, root)
+	if err == nil && existed { // somebody else made it meanwhile
+		m, err = c.existing(root, chunkSize)
+	}
+	if err != nil {
 		return nil, err
 	}
 	c.index(ctx, shop)
@@ -362,34 +366,34 @@ func (c *fileCreator) verifier(dir string, root node.Root) *verifier {
 	return v
 }
 
-// publish puts a finished checkpoint into its place.
-func (c *fileCreator) publish(ctx context.Context, shop *workshop, m *Metadata, chunkSize uint64) (*Metadata, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
-	for _, dir := range checkpointDirs(c.path, m.Root) {
+// publish puts a finished checkpoint of a root into its place, and tells which that is. Where one of the root is there
+// already, it leaves that, and says so.
+func (c *fileCreator) publish(shop *workshop, root node.Root) (dir string, existed bool, err error) {
+	for _, dir := range checkpointDirs(c.path, root) {
 		taken, err := c.place(shop, dir)
 		if err != nil {
-			return nil, err
+			return "", false, err
 		}
 		if !taken {
-			return m, nil
+			return dir, false, nil
 		}
-		if there, err := c.readMetadata(dir); err == nil && there.Root == m.Root {
-			return c.existing(m.Root, chunkSize) // somebody else made it meanwhile
+		if there, err := c.readMetadata(dir); err == nil && there.Root == root {
+			return dir, true, nil
 		}
 	}
-	return nil, fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w", CheckpointDir(c.path, m.Root), fs.ErrExist)
+	return "", false, fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w", CheckpointDir(c.path, root), fs.ErrExist)
 }
 
 // place renames a finished checkpoint to dir, unless there is one.
 func (c *fileCreator) place(shop *workshop, dir string) (taken bool, err error) {
-	if _, err := os.Lstat(filepath.Join(dir, metadataName)); err == nil {
-		return true, nil
-	}
-	// Chunks without metadata: what was copied here in part, or deleted in part by another program.
+	// Where nothing is there, whatever comes meanwhile comes whole, and renaming fails: asked in the other order, it
+	// would be taken for what has no metadata.
 	if _, err := os.Lstat(dir); err == nil {
-		if err := discard(c.path, dir); err != nil {
+		if _, err := os.Lstat(filepath.Join(dir, metadataName)); err == nil {
+			return true, nil
+		}
+		// Chunks without metadata: what was copied here in part, or deleted in part by another program.
+		if err := discard(c.path, dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
 	}
@@ -452,12 +456,27 @@ func (f *checkpointFiles) done(ctx context.Context, index uint64, info chunkInfo
 	return nil
 }
 
+// metadata is that of a checkpoint with so many chunks, which are all done.
+func (f *checkpointFiles) metadata(chunks uint64) *Metadata {
+	m := &Metadata{Version: checkpointVersion, Root: f.root, Chunks: make([]hash.Hash, chunks)}
+	for i := range m.Chunks {
+		m.Chunks[i] = f.chunks[i].Digest
+	}
+	return m
+}
+
 func unverified(err error) error {
 	return fmt.Errorf("what was made does not verify, and is thrown away: %w", err)
 }
 
-// finish writes what lies beside the chunks, the metadata last. There may be no manifest.
+// finish says whether the chunks that were verified are the whole tree, and writes what lies beside them, the
+// metadata last. There may be no manifest.
 func (f *checkpointFiles) finish(ctx context.Context, m *Metadata, manifest *Manifest) error {
+	if f.verifier != nil {
+		if _, err := f.verifier.finish(m); err != nil {
+			return unverified(err)
+		}
+	}
 	if err := syncFiles(ctx, f.unsafe); err != nil {
 		return err
 	}

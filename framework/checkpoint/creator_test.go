@@ -365,6 +365,72 @@ func TestListing(t *testing.T) {
 	}
 }
 
+// TestPlacedOnce checks that of those that bring a checkpoint at the same moment one does, and that it is never
+// removed by another one: not by one that has looked just before it came.
+func TestPlacedOnce(t *testing.T) {
+	const makers, rounds = 8, 100
+	c := newCreator(t, t.TempDir(), nil).(*fileCreator)
+	for round := range uint64(rounds) {
+		dir := CheckpointDir(c.path, node.Root{Version: round})
+		var placed atomic.Int32
+		var group errgroup.Group
+		begin := make(chan struct{})
+		for range makers {
+			shop, err := openWorkshop(c.path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(shop.result(), metadataName), nil, fileMode); err != nil {
+				t.Fatal(err)
+			}
+			group.Go(func() error {
+				defer c.closeWorkshop(shop)
+				<-begin
+				taken, err := c.place(shop, dir)
+				if err == nil && !taken {
+					placed.Add(1)
+				}
+				return err
+			})
+		}
+		close(begin)
+		if err := group.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		if n := placed.Load(); n != 1 {
+			t.Fatalf("round %d: %d have brought it", round, n)
+		}
+	}
+}
+
+// TestListingBesideOthers checks that a file with the name of a version hides nothing, nor does a version that can't be
+// read, which is in the list.
+func TestListingBesideOthers(t *testing.T) {
+	m := sourceOf(t, dataSet("uniform", 10), 512, 1)
+	dir := filepath.Dir(filepath.Dir(m.path))
+	if err := os.WriteFile(filepath.Join(dir, "5"), nil, fileMode); err != nil {
+		t.Fatal(err)
+	}
+	const loop = "6"
+	if err := os.Symlink(loop, filepath.Join(dir, loop)); err != nil {
+		t.Fatal(err)
+	}
+	all, err := m.creator.(Inspector).List(t.Context())
+	if err != nil || len(all) != 2 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if all[0].Path != m.path || all[0].Err != nil {
+		t.Errorf("the checkpoint: %+v", all[0])
+	}
+	if all[1].Path != filepath.Join(dir, loop) || all[1].Err == nil || all[1].Metadata != nil {
+		t.Errorf("the version that can't be read: %+v", all[1])
+	}
+	got, err := m.creator.GetCheckpoints(t.Context(), &GetCheckpointsRequest{Version: 1, Namespace: m.Root.Namespace})
+	if err != nil || len(got) != 1 {
+		t.Errorf("%v, %v", got, err)
+	}
+}
+
 func TestOpenDirectory(t *testing.T) {
 	ctx := t.Context()
 	m := sourceOf(t, dataSet("uniform", 60), 1024, 0)
@@ -420,6 +486,14 @@ func TestLeftoversOfCrashes(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := dead.lock.Close(); err != nil { // as the end of its process would
+		t.Fatal(err)
+	}
+	// One whose removal was broken off, when its lock was gone.
+	removed, err := openWorkshop(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(removed.lock.Close(), os.Remove(filepath.Join(removed.path, lockName))); err != nil {
 		t.Fatal(err)
 	}
 	deleted := filepath.Join(dir, deletedPrefix+"x", "chunks")
@@ -745,6 +819,48 @@ func TestVerifiedWhenMade(t *testing.T) {
 			t.Errorf("%+v: files %v", c, names)
 		}
 		d.checkPins(t)
+	}
+}
+
+// TestVerifiedAsAWhole checks that chunks which are good each for itself, and are not the whole tree or hold some of
+// it twice, do not become a checkpoint.
+func TestVerifiedAsAWhole(t *testing.T) {
+	ndb := openDB(t)
+	root := commit(t, ndb, 1, node.RootTypeState, dataSet("uniform", 60))
+	finalize(t, ndb, root)
+	m := makeCheckpoint(t, ndb, root, 512, 1)
+	last := len(m.Chunks) - 1
+	twice := makeCheckpoint(t, ndb, root, 512, 1)
+	twice.replace(t, uint64(last), twice.chunk(t, 0))
+	for name, c := range map[string]struct {
+		from   made
+		chunks int
+		want   error
+	}{
+		"whole":                 {m, last + 1, nil},
+		"the last one left out": {m, last, ErrChunkProofVerificationFailed},
+		"the first one twice":   {twice, last + 1, ErrChunkProofVerificationFailed},
+	} {
+		metadata := c.from.clone()
+		metadata.Chunks = metadata.Chunks[:c.chunks]
+		creator := newCreator(t, t.TempDir(), &lyingDB{&treeDB{NodeDB: ndb}, false}).(*fileCreator)
+		files := &checkpointFiles{dir: c.from.path, root: root, verifier: creator.verifier(c.from.path, root)}
+		for _, name := range []string{metadataName, manifestName} { // which finish is to write
+			if err := removeIfThere(filepath.Join(c.from.path, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for i, digest := range metadata.Chunks {
+			if err := files.done(t.Context(), uint64(i), chunkInfo{compressed: compressed{digest: digest}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := files.finish(t.Context(), metadata, nil); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(filepath.Join(c.from.path, metadataName)); (err == nil) != (c.want == nil) {
+			t.Errorf("%s: the metadata: %v", name, err)
+		}
 	}
 }
 

@@ -45,7 +45,7 @@ func chunkPath(dir string, index uint64) string {
 
 // Stored is a checkpoint found in a directory.
 type Stored struct {
-	// Path is the checkpoint's own directory.
+	// Path is the checkpoint's own directory; a version's where that can't be read.
 	Path string
 	// Metadata is the checkpoint's metadata; nil where Err is set.
 	Metadata *Metadata
@@ -156,9 +156,13 @@ func (d *directory) list(ctx context.Context) ([]Stored, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		found, err := d.listVersion(filepath.Join(d.path, v.Name()), version)
+		if !v.IsDir() && v.Type()&fs.ModeSymlink == 0 {
+			continue // none of ours
+		}
+		path := filepath.Join(d.path, v.Name())
+		found, err := d.listVersion(path, version)
 		if err != nil {
-			return nil, err
+			found = []Stored{{Path: path, Err: err}}
 		}
 		all = append(all, found...)
 	}
@@ -190,16 +194,21 @@ func (d *directory) listVersion(path string, version uint64) ([]Stored, error) {
 		case err == nil && (m.Root.Version != version || m.Root.Hash != h):
 			err = fmt.Errorf("%w: %s: the metadata is of another root, %s", ErrDamaged, dir, m.Root)
 		}
-		if err != nil {
-			m = nil
-		}
-		kept, kerr := IsKept(dir)
-		if kerr != nil {
-			d.logger.Warn("whether a checkpoint is to be kept can't be told", "path", dir, "err", kerr)
-		}
-		found = append(found, Stored{Path: dir, Metadata: m, Kept: kept, Err: err})
+		found = append(found, d.stored(dir, m, err))
 	}
 	return found, nil
+}
+
+// stored is the checkpoint in dir, whose metadata is m or can't be used.
+func (d *directory) stored(dir string, m *Metadata, err error) Stored {
+	kept, kerr := IsKept(dir)
+	if kerr != nil {
+		d.logger.Warn("whether a checkpoint is to be kept can't be told", "path", dir, "err", kerr)
+	}
+	if err != nil {
+		m = nil
+	}
+	return Stored{Path: dir, Metadata: m, Kept: kept, Err: err}
 }
 
 func sortStored(all []Stored) {

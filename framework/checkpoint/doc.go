@@ -28,8 +28,9 @@
 // copies that last. Only the index changes, and is replaced as a whole.
 //
 // Whoever reads a checkpoint's chunks through this package holds a shared lock on its metadata file, until a minute
-// after the last one. A checkpointer deletes none that is locked, in whatever process; a web server's reading it
-// does not know of. A person's DeleteCheckpoint does not ask: files that are open can be read to their end.
+// after the last one; Verify and WriteArchive hold it until they end. A checkpointer deletes none that is locked, in
+// whatever process; a web server's reading it does not know of. A person's DeleteCheckpoint does not ask: files that
+// are open can be read to their end.
 //
 // Where two roots of a version share a hash, the second one's directory is <root hash>-<root type>. A
 // checkpoint appears with one rename, when everything in it is safe from a loss of power. Names that

@@ -24,8 +24,9 @@ import (
 //	    and TestBadProofBesideChunkBeingWritten where a bad chunk is what aborts
 //	H2  a chunk of an aborted restore counts for the next one: TestAbortWithChunkBeingRead
 //	H3  one chunk is written twice at once: TestHazardH3, TestRestoreConcurrently
-//	H4  metadata in half, and what it does to others: TestLeftoversOfCrashes, TestListing, TestHazardH4
-//	H5  a failure deletes checkpoints that were there: TestCheckpointerFailures, TestHazardH5
+//	H4  metadata in half, and what it does to others: TestLeftoversOfCrashes, TestListing, TestListingBesideOthers, TestHazardH4
+//	H5  a failure deletes checkpoints that were there: TestCheckpointerFailures, TestHazardH5,
+//	    TestSurplusBesideHalfAVersion
 //	H6  forced checkpoints are dropped, or wait for the interval: TestHazardH6
 //	H7  a new checkpoint is one too many until the next round: TestCheckpointer
 //	H8  a version below the first one underflows: TestWantedVersions
@@ -140,6 +141,30 @@ func TestHazardH5(t *testing.T) {
 		t.Errorf("force: %v", err)
 	}
 	c.check(t, 4, 3, 2)
+}
+
+// TestSurplusBesideHalfAVersion checks that a version of which one checkpoint fails costs none of those before it, also
+// where a version has however many roots there are.
+func TestSurplusBesideHalfAVersion(t *testing.T) {
+	for _, perVersion := range []int{0, 2} {
+		c := newChain(t)
+		c.grow(t, 1, 10, true)
+		cfg := CheckpointerConfig{RootsPerVersion: perVersion, Parameters: &CreationParameters{Interval: 10, NumKept: 1}}
+		f := &failingTypes{c.creator, 0}
+		c.creator = f
+		m := c.start(t, cfg)
+		flush(t, m)
+		c.check(t, 10, 10)
+		c.grow(t, 11, 20, true)
+		f.typ = node.RootTypeIO
+		if err := m.Flush(t.Context()); !errors.Is(err, errTest) {
+			t.Errorf("flush: %v", err)
+		}
+		c.check(t, 20, 10, 10)
+		f.typ = 0
+		flush(t, m)
+		c.check(t, 20, 20)
+	}
 }
 
 // TestHazardH6 checks that checkpoints that are forced are all made, soon, also where none are made by

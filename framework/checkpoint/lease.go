@@ -28,11 +28,19 @@ type lease struct {
 	lock    io.Closer
 	file    os.FileInfo // what is locked
 	readers int
-	// expiry ends the lease when nobody has read for a while.
+	// until is when the longest grace of those that have read ends, expiry what ends the lease then.
+	until  time.Time
 	expiry *time.Timer
 }
 
-// take takes the lease of the checkpoint in dir, or shares it, until release is called and grace has passed.
+// holdLease keeps checkpointers from deleting the checkpoint in dir until release is called.
+func holdLease(dir string) (release func(), err error) {
+	var l leases
+	return l.take(dir, 0)
+}
+
+// take takes the lease of the checkpoint in dir, or shares it, until release is called and grace has passed. Whoever
+// else has it, or had it just now, has its own grace all the same.
 // Where a file system knows no locks, there is none. One that is just being deleted is ErrCheckpointNotFound.
 func (l *leases) take(dir string, grace time.Duration) (release func(), err error) {
 	l.mu.Lock()
@@ -71,20 +79,24 @@ func (l *leases) take(dir string, grace time.Duration) (release func(), err erro
 func (l *leases) release(dir string, held *lease, grace time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if end := time.Now().Add(grace); end.After(held.until) {
+		held.until = end
+	}
 	if held.readers--; held.readers > 0 {
 		return
 	}
-	if l.held[dir] != held || grace <= 0 {
+	left := time.Until(held.until)
+	if l.held[dir] != held || left <= 0 {
 		if l.held[dir] == held {
 			delete(l.held, dir)
 		}
 		_ = held.lock.Close() // it was for reading
 		return
 	}
-	held.expiry = time.AfterFunc(grace, func() {
+	held.expiry = time.AfterFunc(left, func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.held[dir] == held && held.readers == 0 {
+		if l.held[dir] == held && held.readers == 0 && !time.Now().Before(held.until) {
 			delete(l.held, dir)
 			_ = held.lock.Close()
 		}

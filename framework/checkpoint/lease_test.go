@@ -345,3 +345,87 @@ func TestKeepLeavesNoLease(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestKeepEndsNoLease checks that marking a checkpoint that is being fetched, before or while a chunk is read, does not
+// end the grace that whoever fetches it has.
+func TestKeepEndsNoLease(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, _, metadata := served(t)
+		dir := CheckpointDir(c.dir, metadata.Root)
+		l := &c.creator.(*fileCreator).leases
+		read := func() {
+			if err := c.creator.GetCheckpointChunk(t.Context(), firstChunk(t, metadata), io.Discard); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, do := range map[string]func(){
+			"marked afterwards": func() {
+				read()
+				if err := c.creator.(Keeper).Keep(t.Context(), metadata.Root); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"marked while it is read": func() {
+				release, err := l.take(dir, 0) // as Keep does
+				if err != nil {
+					t.Fatal(err)
+				}
+				read()
+				release()
+			},
+		} {
+			do()
+			time.Sleep(leaseGrace * 3 / 4)
+			nothing := func() error { return nil }
+			if err := ifUnused(dir, nothing); !errors.Is(err, ErrCheckpointInUse) {
+				t.Errorf("%s: within the grace: %v", name, err)
+			}
+			time.Sleep(leaseGrace / 2)
+			if err := ifUnused(dir, nothing); err != nil {
+				t.Errorf("%s: after the grace: %v", name, err)
+			}
+			if err := c.creator.(Keeper).Unkeep(t.Context(), metadata.Root); err != nil {
+				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// TestExportedIsSpared checks that a checkpoint of which an archive is being written is not deleted.
+func TestExportedIsSpared(t *testing.T) {
+	for name, export := range map[string]func(dir string, opts ExportOptions) error{
+		"to a writer": func(dir string, opts ExportOptions) error {
+			_, err := WriteArchive(t.Context(), io.Discard, dir, opts)
+			return err
+		},
+		"to a file": func(dir string, opts ExportOptions) error {
+			_, err := WriteArchiveFile(t.Context(), filepath.Join(t.TempDir(), "a.tar"), dir, opts)
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, m, metadata := served(t)
+			begun, goOn := make(chan struct{}), make(chan struct{})
+			first := true
+			exported := make(chan error, 1)
+			go func() {
+				exported <- export(CheckpointDir(c.dir, metadata.Root), ExportOptions{Progress: func(int64, int64) {
+					if first {
+						first = false
+						close(begun)
+						<-goOn
+					}
+				}})
+			}()
+			<-begun
+			flush(t, m)
+			c.check(t, 20, 10)
+			close(goOn)
+			if err := <-exported; err != nil {
+				t.Error(err)
+			}
+			flush(t, m)
+			c.check(t, 20)
+		})
+	}
+}

@@ -17,15 +17,7 @@ func tryLock(path string, create bool) (io.Closer, error) {
 	if create {
 		flags |= os.O_CREATE
 	}
-	f, err := os.OpenFile(path, flags, fileMode)
-	if err != nil {
-		return nil, err
-	}
-	if err := lockFile(f, path, unix.LOCK_EX); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
+	return lockOpened(path, flags, unix.LOCK_EX)
 }
 
 // lockShared takes the lock of a file that is there, together with others that do; errLocked where somebody has
@@ -40,7 +32,7 @@ func lockExclusive(path string) (io.Closer, error) {
 }
 
 func lockOpened(path string, flags, how int) (io.Closer, error) {
-	f, err := os.OpenFile(path, flags, 0)
+	f, err := os.OpenFile(path, flags, fileMode)
 	if err != nil {
 		return nil, err
 	}

@@ -75,11 +75,16 @@ func newManifest(m *Metadata, chunks []ChunkManifest) *Manifest {
 	return manifest
 }
 
+// maxManifestBytes is the length of the longest manifest of a checkpoint whose metadata is m.
+func maxManifestBytes(m *Metadata) int64 {
+	return manifestHeadBytes + int64(len(m.Chunks))*chunkManifestBytes
+}
+
 // ReadManifest reads the manifest of the checkpoint in dir (the directory that its metadata lies in), whose
-// metadata is m. Where there is none, the error is fs.ErrNotExist; one that can't be used is ErrDamaged. It takes no more memory than the metadata
-// gives reason for.
+// metadata is m. Where there is none, the error is fs.ErrNotExist; one that can't be used is ErrDamaged. It takes
+// no more memory than the metadata gives reason for.
 func ReadManifest(dir string, m *Metadata) (*Manifest, error) {
-	b, err := readBounded(filepath.Join(dir, manifestName), manifestHeadBytes+int64(len(m.Chunks))*chunkManifestBytes)
+	b, err := readBounded(filepath.Join(dir, manifestName), maxManifestBytes(m))
 	if err != nil {
 		return nil, err
 	}

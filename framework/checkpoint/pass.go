@@ -7,7 +7,6 @@ import (
 	"io"
 	"sync"
 
-	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -48,9 +47,10 @@ func Cut(ctx context.Context, ndb db.NodeDB, root node.Root, opts CutOptions, ta
 	if err != nil {
 		return nil, nil, fmt.Errorf("checkpoint: cutting %s: %w", root, err)
 	}
-	m := &Metadata{Version: checkpointVersion, Root: root, Chunks: make([]hash.Hash, chunks)}
-	for i := range m.Chunks {
-		m.Chunks[i] = passed.chunks[i].Digest
+	m := passed.metadata(chunks)
+	limits := opts.Limits.withDefaults()
+	if err := limits.checkMetadata(m); err != nil {
+		return nil, nil, fmt.Errorf("checkpoint: cutting %s: %w", root, err)
 	}
 	manifest := newManifest(m, passed.chunks[:chunks])
 	manifest.ChunkSize, manifest.Threads, manifest.Software = opts.ChunkSize, threads, software()

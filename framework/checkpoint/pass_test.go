@@ -124,4 +124,8 @@ func TestCutTakerFails(t *testing.T) {
 	if _, _, err := Cut(t.Context(), ndb, root, CutOptions{ChunkSize: 512, Limits: Limits{ValueBytes: 1}}, nil); !errors.Is(err, ErrLimitExceeded) {
 		t.Errorf("limits: %v", err)
 	}
+	tight := Limits{MetadataBytes: int64(len(EncodeMetadata(m))) - 1} // enough for the digests
+	if _, _, err := Cut(t.Context(), ndb, root, CutOptions{ChunkSize: 512, Limits: tight}, nil); !errors.Is(err, ErrLimitExceeded) {
+		t.Errorf("limit of the metadata: %v", err)
+	}
 }

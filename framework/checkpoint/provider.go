@@ -1,7 +1,6 @@
 package checkpoint
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,8 +60,7 @@ func (d *Directory) Path() string { return d.path }
 func (d *Directory) List(ctx context.Context) ([]Stored, error) {
 	if d.single {
 		m, err := d.readMetadata(d.path)
-		kept, kerr := IsKept(d.path)
-		return []Stored{{Path: d.path, Metadata: m, Kept: kept, Err: cmp.Or(err, kerr)}}, ctx.Err()
+		return []Stored{d.stored(d.path, m, err)}, ctx.Err()
 	}
 	all, err := d.list(ctx)
 	if err != nil || len(all) > 0 {

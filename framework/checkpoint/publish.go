@@ -175,14 +175,27 @@ func sweepWorkshop(path string) error {
 	case errors.Is(err, errLocked):
 		return nil
 	case errors.Is(err, fs.ErrNotExist):
-		// One that is just being made or removed, or whose maker crashed so early that it is empty.
-		_ = os.Remove(path)
-		return nil
+		return sweepUnlocked(path)
 	case err != nil:
 		return err
 	}
 	err = os.RemoveAll(path)
 	return errors.Join(err, lock.Close())
+}
+
+// sweepUnlocked removes a workshop that has no lock, unless it is just being made.
+func sweepUnlocked(path string) error {
+	names, err := os.ReadDir(path)
+	if err != nil || len(names) == 0 {
+		_ = os.Remove(path) // its maker crashed so early, or goes on with another one; or it is gone
+		return nil
+	}
+	// A lock is made before anything else. Where something else was there and no lock is, removing it was broken off.
+	_, err = os.Lstat(filepath.Join(path, lockName))
+	if names[0].Name() == lockName && len(names) == 1 || !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return os.RemoveAll(path)
 }
 
 var errLocked = errors.New("checkpoint: locked")

@@ -399,11 +399,32 @@ func (c *ManagedCheckpointer) deleteSurplus(ctx context.Context, p *plan) error 
 				failures = append(failures, c.deleteOne(ctx, root))
 			}
 		}
-		if c.isScheduled(p, v) && len(versions[v]) >= max(c.cfg.RootsPerVersion, 1) {
+		if !c.isScheduled(p, v) {
+			continue
+		}
+		count, err := c.countRoots(ctx, v)
+		if err != nil {
+			failures = append(failures, err)
+			continue // it may not be complete
+		}
+		if len(versions[v]) >= count {
 			newer++
 		}
 	}
 	return errors.Join(failures...)
+}
+
+// countRoots returns how many roots of a version are to have checkpoints: 1, where the configuration does not say and
+// the version is not there any more.
+func (c *ManagedCheckpointer) countRoots(ctx context.Context, version uint64) (int, error) {
+	if c.cfg.RootsPerVersion > 0 {
+		return c.cfg.RootsPerVersion, nil
+	}
+	roots, err := c.roots(ctx, version)
+	if err != nil && !isGone(err) {
+		return 0, fmt.Errorf("version %d: %w", version, err)
+	}
+	return max(len(roots), 1), nil
 }
 
 // deleteOne deletes a checkpoint, if this or another checkpointer made it. One that is being served or is marked

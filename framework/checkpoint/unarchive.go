@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"runtime"
 	"strings"
@@ -210,9 +209,15 @@ func (i *archiveImport) write(ctx context.Context, imported *Imported) error {
 	if err := a.checkManifest(report); err != nil {
 		return err
 	}
-	imported.Entries = report.Entries
-	if err := i.publish(shop, imported); err != nil {
+	if imported.Path, imported.Existed, err = c.publish(shop, a.metadata.Root); err != nil {
 		return err
+	}
+	if imported.Existed { // somebody else brought it meanwhile, and perhaps cut otherwise
+		if _, _, err := i.existing(); err != nil {
+			return err
+		}
+	} else {
+		imported.Entries = report.Entries
 	}
 	c.index(ctx, shop)
 	return nil
@@ -230,26 +235,6 @@ func (i *archiveImport) verifyOptions() []VerifyOption {
 		}))
 	}
 	return opts
-}
-
-// publish puts a verified checkpoint into its place, unless somebody else did so meanwhile.
-func (i *archiveImport) publish(shop *workshop, imported *Imported) error {
-	for _, dir := range checkpointDirs(i.store.path, imported.Metadata.Root) {
-		taken, err := i.store.place(shop, dir)
-		if err != nil {
-			return err
-		}
-		if !taken {
-			imported.Path = dir
-			return nil
-		}
-		if there, err := i.store.readMetadata(dir); err == nil && there.Root == imported.Metadata.Root {
-			imported.Path, imported.Existed, err = i.existing()
-			return err
-		}
-	}
-	return fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w",
-		CheckpointDir(i.store.path, imported.Metadata.Root), fs.ErrExist)
 }
 
 // archiveReader reads an archive from its beginning to its end.
@@ -348,6 +333,9 @@ func (a *archiveReader) compressed() error {
 // copyFile copies a file of so many bytes to w, and reads what fills its last block.
 func (a *archiveReader) copyFile(w io.Writer, size int64) error {
 	n, err := io.CopyBuffer(w, io.LimitReader(a, size), a.buffer)
+	if errors.Is(err, io.ErrUnexpectedEOF) { // from a reader that knows how much should have come
+		return a.cut(err)
+	}
 	if err != nil {
 		return fmt.Errorf("at byte %d: %w", a.done, err)
 	}
@@ -406,7 +394,7 @@ func (a *archiveReader) begin() error {
 	if a.first, err = a.next(); err != nil || a.first == nil || a.first.Name != path.Join(dir, manifestName) {
 		return err
 	}
-	if b, err = a.readFile(a.first, manifestHeadBytes+chunkManifestBytes*int64(len(a.metadata.Chunks))); err != nil {
+	if b, err = a.readFile(a.first, maxManifestBytes(a.metadata)); err != nil {
 		return err
 	}
 	manifest, err := decodeManifest(b, a.metadata)

@@ -9,7 +9,8 @@ import (
 // insert is being restored from. It returns false where no Restorer told of the root: other programs have
 // tags of their own.
 func UnfinishedFrom(root *db.MultipartRoot) (metadata hash.Hash, ok bool) {
-	if len(root.Tag) == hash.Size { // that of metadata which is too long for a tag, see restoreTag
+	// Of metadata which is too long for a tag it is the hash, see restoreTag.
+	if len(root.Tag) == hash.Size && root.Chunks > (maxTagBytes-metadataHeadBytes)/digestBytes {
 		return hash.Hash(root.Tag), true
 	}
 	m, err := DecodeMetadata(root.Tag)

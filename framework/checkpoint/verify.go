@@ -151,18 +151,13 @@ func Verify(ctx context.Context, dir string, opts ...VerifyOption) (*Report, err
 	if err != nil {
 		return nil, err
 	}
-	// No checkpointer deletes it meanwhile.
-	var l leases
-	release, err := l.take(abs, 0)
+	release, err := holdLease(abs)
 	if err != nil {
 		return nil, err
 	}
 	defer release()
 	if v.want != nil && *v.want != m.Root {
 		return nil, fmt.Errorf("%w: %s holds that of %s, not %s", ErrCheckpointNotFound, abs, m.Root, *v.want)
-	}
-	if err := v.limits.checkMetadata(m); err != nil {
-		return nil, err
 	}
 	v.root = m.Root
 
