@@ -231,7 +231,7 @@ func badFrame(at int, what string) error {
 	return fmt.Errorf("%w: block at byte %d: %s", ErrChunkProofVerificationFailed, at, what)
 }
 
-// frame takes the block at b[at:] apart, and tells where the next one begins.
+// frameAt takes the block at b[at:] apart, and tells where the next one begins.
 func frameAt(b []byte, at int) (kind byte, body []byte, rawBytes, next int, err error) {
 	if len(b)-at < frameHeadBytes+frameSumBytes {
 		return 0, nil, 0, 0, badFrame(at, "cut short")

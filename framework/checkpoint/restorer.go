@@ -8,6 +8,7 @@ import (
 	"io"
 	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -150,13 +151,27 @@ func (r *restorer) StartRestore(ctx context.Context, checkpoint *Metadata) error
 	if err != nil {
 		return fmt.Errorf("checkpoint: starting the restore of %s: %w", checkpoint.Root, err)
 	}
-	s := newSession(checkpoint, opened, done, r.ndb.Sync)
+	s := newSession(checkpoint, opened, done, r.syncer(checkpoint))
 	r.setSession(s)
 	if s.whole() {
 		// Nothing is left to come that could complete it.
 		return r.completeAtOnce(ctx, s)
 	}
 	return nil
+}
+
+// syncer makes chunks safe from a loss of power, for one session, and says where that begins to fail.
+func (r *restorer) syncer(m *Metadata) func(context.Context) error {
+	var failing atomic.Bool
+	return func(ctx context.Context) error {
+		err := r.ndb.Sync(ctx)
+		if err == nil {
+			failing.Store(false)
+		} else if ctx.Err() == nil && !errors.Is(err, db.ErrClosed) && !failing.Swap(true) {
+			r.logger.Warn("chunks can't be made safe from a loss of power now; it is tried again", "root", m.Root, "err", err)
+		}
+		return err
+	}
 }
 
 // completeAtOnce completes a restore that has all of its chunks from before. Its caller holds operations.

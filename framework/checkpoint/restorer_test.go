@@ -17,6 +17,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/hashicorp/go-hclog"
+
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/common"
 	"github.com/ckpt-project/ckpt/framework/hash"
@@ -906,6 +908,7 @@ func TestWhenChunksAreSafe(t *testing.T) {
 type syncedDB struct {
 	db.NodeDB
 	commits, synced, syncs atomic.Int64
+	failing                atomic.Bool // Sync does
 }
 
 type syncedChunk struct {
@@ -920,6 +923,9 @@ func (d *syncedDB) NewChunk(ctx context.Context, root node.Root, index uint64) (
 
 func (d *syncedDB) Sync(ctx context.Context) error {
 	d.syncs.Add(1)
+	if d.failing.Load() {
+		return errors.New("no space")
+	}
 	return d.NodeDB.Sync(ctx)
 }
 
@@ -960,6 +966,41 @@ func TestRestoreIsMadeSafe(t *testing.T) {
 		synctest.Wait()
 		if n := to.syncs.Load(); n != 1 {
 			t.Errorf("%d calls of Sync", n)
+		}
+		if err := r.AbortRestore(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+// TestFailingToMakeSafe checks that a restore goes on where chunks can't be made safe, tries again each second,
+// and says so once each time that it begins.
+func TestFailingToMakeSafe(t *testing.T) {
+	m := sourceOf(t, dataSet("uniform", 300), 1024, 0)
+	synctest.Test(t, func(t *testing.T) {
+		to := &syncedDB{NodeDB: openDB(t)}
+		var log bytes.Buffer
+		r := newRestorer(t, to, WithRestorerLogger(hclog.New(&hclog.LoggerOptions{Output: &log})))
+		if err := r.StartRestore(t.Context(), m.Metadata); err != nil {
+			t.Fatal(err)
+		}
+		for i := range uint64(2) {
+			to.failing.Store(true)
+			if _, err := r.RestoreChunk(t.Context(), i, bytes.NewReader(m.chunk(t, i))); err != nil {
+				t.Fatal(err)
+			}
+			before := to.syncs.Load()
+			time.Sleep(3 * syncEvery)
+			synctest.Wait()
+			if n := to.syncs.Load() - before; n != 3 {
+				t.Errorf("%d calls of Sync", n)
+			}
+			if n := strings.Count(log.String(), "can't be made safe"); n != int(i)+1 || !strings.Contains(log.String(), "no space") {
+				t.Errorf("told %d times: %s", n, log.String())
+			}
+			to.failing.Store(false)
+			time.Sleep(syncEvery)
+			synctest.Wait()
 		}
 		if err := r.AbortRestore(t.Context()); err != nil {
 			t.Fatal(err)
