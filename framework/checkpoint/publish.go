@@ -220,16 +220,24 @@ const (
 	laterAtOnce = 64
 )
 
+// writebackBytes is how much of a chunk's file is written before the disk is to begin with it.
+const writebackBytes = 1 << 20
+
 // chunkFile is a file that is made safe when it is closed, or noted for later.
 type chunkFile struct {
 	*safeFile
 	written int64
+	begun   int64 // of these, what the disk was told to begin with
 	later   func(path string)
 }
 
 func (f *chunkFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
 	f.written += int64(n)
+	if f.written-f.begun >= writebackBytes {
+		startWriteback(f.File, f.begun, f.written-f.begun)
+		f.begun = f.written
+	}
 	return n, err
 }
 
