@@ -62,21 +62,30 @@ type checkpointResult struct {
 	Seconds *float64 `json:"seconds,omitempty"`
 }
 
-// describe tells of a stored checkpoint.
-func describe(ctx context.Context, s checkpoint.Stored, manifest *checkpoint.Manifest) (checkpointResult, error) {
+// newCheckpointResult tells what the metadata and the manifest, nil where there is none, say of a checkpoint.
+func newCheckpointResult(s checkpoint.Stored, manifest *checkpoint.Manifest) checkpointResult {
 	m := s.Metadata
-	path, err := filepath.Abs(s.Path)
-	if err != nil {
-		return checkpointResult{}, err
-	}
-	r := checkpointResult{Root: m.Root, MetadataHash: m.EncodedHash(), Chunks: m.Chunks, Path: path, Kept: s.Kept}
+	r := checkpointResult{Root: m.Root, MetadataHash: m.EncodedHash(), Chunks: m.Chunks, Path: s.Path, Kept: s.Kept}
 	if manifest != nil {
 		seconds := manifest.Finished.Sub(manifest.Started).Seconds()
 		r.Bytes, r.Entries, r.ChunkSize, r.Threads = manifest.Bytes, &manifest.Entries, &manifest.ChunkSize, &manifest.Threads
 		r.Created, r.Software, r.Seconds = &manifest.Finished, manifest.Software, &seconds
+	}
+	return r
+}
+
+// describe tells of a stored checkpoint.
+func describe(ctx context.Context, s checkpoint.Stored, manifest *checkpoint.Manifest) (checkpointResult, error) {
+	path, err := filepath.Abs(s.Path)
+	if err != nil {
+		return checkpointResult{}, err
+	}
+	s.Path = path
+	r := newCheckpointResult(s, manifest)
+	if manifest != nil {
 		return r, nil
 	}
-	for i := range m.Chunks {
+	for i := range r.Chunks {
 		if err := ctx.Err(); err != nil {
 			return r, err
 		}

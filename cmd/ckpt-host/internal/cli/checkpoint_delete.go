@@ -31,7 +31,8 @@ func newCheckpointDeleteCommand(e *env) *cobra.Command {
 		Use:   "delete --config FILE --namespace NAME",
 		Short: "Delete a checkpoint",
 		Long: `Deletes a checkpoint: the newest one, unless --version names another. It needs no database, and leaves
-the version in the database alone. One that is marked to be kept is refused (see 'checkpoint unkeep'). On a terminal it asks first, unless --yes is given.`,
+the version in the database alone. One that is marked to be kept is refused (see 'checkpoint unkeep').
+On a terminal it asks first, unless --yes is given.`,
 		Args: takes(cobra.NoArgs),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if _, err := root.parseType(); err != nil {
@@ -49,6 +50,9 @@ the version in the database alone. One that is marked to be kept is refused (see
 			found, err := s.find(ctx, &root)
 			if err != nil {
 				return err
+			}
+			if found.Kept { // before anybody is asked, or told that it would be deleted
+				return deleteFailed(fmt.Errorf("%w: %s", checkpoint.ErrCheckpointKept, found.Path))
 			}
 			// One that lost chunks can be deleted, too: what is told of it is then what is known.
 			target, _ := s.describe(ctx, found)

@@ -134,7 +134,7 @@ func exportFailed(file string, err error) error {
 	wrapped := &exit.Error{Code: exitCode(err), Err: err}
 	switch {
 	case errors.Is(err, fs.ErrExist):
-		return wrapped.WithHint("replace it with --force, or name another")
+		return wrapped.WithHint("name another, or say --force, which replaces a regular file")
 	case wrapped.Code == exit.Invalid && file == stream:
 		return wrapped.WithHint("what went to stdout is no archive; see 'ckpt-host checkpoint verify'")
 	case wrapped.Code == exit.Invalid || errors.Is(err, checkpoint.ErrChunkNotFound):

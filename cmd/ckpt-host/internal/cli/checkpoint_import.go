@@ -87,25 +87,20 @@ func (e *env) importArchive(ctx context.Context, ns *config.Namespace, in *input
 	if err != nil {
 		return nil, err
 	}
-	m := imported.Metadata
-	result := &importedResult{
-		Imported: !imported.Existed && !dryRun, DryRun: dryRun, Seconds: time.Since(began).Seconds(),
-		Checkpoint: checkpointResult{
-			Root: m.Root, MetadataHash: m.EncodedHash(), Chunks: m.Chunks, Path: imported.Path,
-			Bytes: imported.Bytes, Existed: &imported.Existed,
-		},
+	stored := checkpoint.Stored{Path: imported.Path, Metadata: imported.Metadata}
+	if imported.Existed {
+		if stored.Kept, err = checkpoint.IsKept(imported.Path); err != nil {
+			return nil, err
+		}
 	}
-	c := &result.Checkpoint
-	if manifest := imported.Manifest; manifest != nil {
-		c.ChunkSize, c.Threads = &manifest.ChunkSize, &manifest.Threads
-		c.Created, c.Software, c.Entries = &manifest.Finished, manifest.Software, &manifest.Entries
-		seconds := manifest.Finished.Sub(manifest.Started).Seconds()
-		c.Seconds = &seconds
-	}
+	c := newCheckpointResult(stored, imported.Manifest)
+	c.Bytes, c.Existed = imported.Bytes, &imported.Existed
 	if !imported.Existed {
 		c.Entries = &imported.Entries
 	}
-	return result, nil
+	return &importedResult{
+		Imported: !imported.Existed && !dryRun, DryRun: dryRun, Checkpoint: c, Seconds: time.Since(began).Seconds(),
+	}, nil
 }
 
 // archiveMeter tells how much of an archive was read, and then how much of the checkpoint in it is verified.
@@ -163,7 +158,9 @@ func archiveFailed(ns *config.Namespace, name string, err error) error {
 	case errors.Is(err, db.ErrBadNamespace):
 		wrapped.Code = exit.Invalid
 		return wrapped.WithHint("nothing was written; choose a namespace whose id in the configuration is that one")
-	case wrapped.Code == exit.Invalid || errors.Is(err, checkpoint.ErrLimitExceeded):
+	case errors.Is(err, checkpoint.ErrLimitExceeded):
+		return wrapped.WithHint("nothing of it is in %s; the limits block of namespace %q has the bounds", ns.CheckpointsDir(), ns.Name)
+	case wrapped.Code == exit.Invalid:
 		return wrapped.WithHint("nothing of it is in %s; get the archive anew, or another one", ns.CheckpointsDir())
 	}
 	return wrapped

@@ -245,12 +245,14 @@ func (c *conversion) failed(version uint64, err error) error {
 		return wrapped.WithHint("free some, or begin all the same with --ignore-space; nothing was written")
 	case errors.Is(err, restore.ErrNotOlder):
 		return wrapped.WithHint("convert to a namespace of its own, or into a fresh data directory")
+	case errors.Is(err, restore.ErrUnfinished):
+		return wrapped.WithHint("%s; nothing was written", finishOrAbort)
 	case errors.Is(err, checkpoint.ErrChunkSizeTooSmall):
 		return wrapped.WithHint("choose a larger --chunk-size")
 	case errors.Is(err, checkpoint.ErrLimitExceeded):
 		return wrapped.WithHint("what namespace %q takes is limited by its backend, and by its limits block", c.to.Name)
 	case errors.As(err, &kept):
-		return wrapped.WithHint("what was written so far is kept; run the same command again to go on")
+		return wrapped.WithHint("what was written so far is kept; run the same command again to go on, or remove it with 'ckpt-host restore abort'")
 	case wrapped.Code == exit.Invalid:
 		return wrapped.WithHint("nothing of it is visible in namespace %q; see 'ckpt-host db check --namespace %s'", c.to.Name, c.from.Name)
 	}

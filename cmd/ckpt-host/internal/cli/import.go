@@ -18,6 +18,7 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/host"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/importer"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/ndjson"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/restore"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -150,6 +151,9 @@ func openInput(ctx context.Context, e *env, path string) (*input, error) {
 
 func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, in *input, form ndjson.Encoding, sorted, asJSON bool) error {
 	began := time.Now()
+	if err := refuseBesideRestore(ctx, ns, ndb); err != nil {
+		return err
+	}
 	maker, err := startCheckpointer(ctx, e, ns, ndb)
 	if err != nil {
 		return err
@@ -192,6 +196,17 @@ func (e *env) runImport(ctx context.Context, ns *config.Namespace, ndb db.NodeDB
 		return e.JSON(result)
 	}
 	return e.printImport(result)
+}
+
+// refuseBesideRestore says so where the database holds a restore that is not finished: finalizing its version
+// would remove what it has restored, which may have taken hours, and a later one can't be finalized.
+func refuseBesideRestore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB) error {
+	u, err := restore.Find(ctx, ndb)
+	if u == nil || err != nil {
+		return err
+	}
+	return exit.Errorf(exit.Failed, "importing into namespace %q: an unfinished restore is in the way: %s", ns.Name, u).
+		WithHint("%s; nothing was imported", finishOrAbort)
 }
 
 // finishCheckpoints waits for the checkpoints that are due, and tells that it does.

@@ -196,6 +196,9 @@ func (e *env) auditRestore(ctx context.Context, ndb db.NodeDB, plan *restore.Pla
 	return &entries, nil
 }
 
+// finishOrAbort is what to do about an unfinished restore that is in the way.
+const finishOrAbort = "finish it with the command that began it, or remove what it has restored with 'ckpt-host restore abort'"
+
 func restoreFailed(ns *config.Namespace, plan *restore.Plan, err error) error {
 	wrapped := &exit.Error{Code: exitCode(err), Err: fmt.Errorf("restoring version %d into namespace %q: %w", plan.Version, ns.Name, err)}
 	var kept *restore.KeptError
@@ -205,7 +208,7 @@ func restoreFailed(ns *config.Namespace, plan *restore.Plan, err error) error {
 	case errors.Is(err, restore.ErrNotOlder):
 		return wrapped.WithHint("restore into a namespace of its own, or into a fresh data directory")
 	case errors.Is(err, restore.ErrUnfinished):
-		return wrapped.WithHint("finish it with the command that began it, or remove what it has restored with 'ckpt-host restore abort'; nothing was written")
+		return wrapped.WithHint("%s; nothing was written", finishOrAbort)
 	case errors.As(err, &kept):
 		return wrapped.WithHint("what was restored so far is kept; run the same command again to go on, or remove it with 'ckpt-host restore abort'")
 	case wrapped.Code == exit.Invalid:

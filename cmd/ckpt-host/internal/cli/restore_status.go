@@ -72,8 +72,8 @@ func newRestoreStatusCommand(e *env) *cobra.Command {
 		Use:   "status --config FILE --namespace NAME [--from DIR]",
 		Short: "Tell of a restore that is not finished",
 		Long: `Tells what a namespace's database holds of a restore that is not finished: its version, its roots and the
-checkpoints they come from, how many of their chunks are durable, and what to do next. Where none is in
-progress it says so, and the exit code is 0, too. It changes nothing.
+checkpoints they come from, how many of their chunks are durable, and what to do next. A conversion that was
+interrupted is one, too. Where none is in progress it says so, and the exit code is 0. It changes nothing.
 
 With --from, the directory that is being restored from, it also tells bytes and entries, by the manifests
 there.`,
@@ -121,9 +121,9 @@ func (e *env) printUnfinished(r unfinishedResult, asJSON bool) error {
 	if err := e.printUnfinishedRoots(r); err != nil {
 		return err
 	}
-	next := "run the same 'ckpt-host restore' again to go on with it, or remove what it has restored with 'ckpt-host restore abort'"
+	next := "run the same 'ckpt-host restore' or 'ckpt-host convert' again to go on with it, or remove what it has restored with 'ckpt-host restore abort'"
 	if *r.Complete {
-		next = "all chunks are in; run the same 'ckpt-host restore' again to finalize the version"
+		next = "all chunks are in; run the same 'ckpt-host restore' or 'ckpt-host convert' again to finalize the version"
 	}
 	return e.Printf("next: %s\n", next)
 }

@@ -143,12 +143,24 @@ func (im *Importer) Status() Result {
 // version, is taken to be of that.
 func (im *Importer) Run(ctx context.Context, r *ndjson.Reader) error {
 	err := im.run(ctx, r)
-	if waitErr := im.wait(); err == nil {
+	waitErr := im.wait()
+	var bad *ndjson.LineError
+	switch {
+	case waitErr == nil:
+		return err
+	case err == nil:
 		return waitErr
-	} else if waitErr != nil {
+	case errors.As(err, &bad):
+		return notKept(waitErr, bad)
+	default:
 		return errors.Join(err, waitErr)
 	}
-	return err
+}
+
+// notKept is the error where a line ended the import and the version before it could not be kept. That is what
+// there is to do something about first, and so it is not taken for the error of a line.
+func notKept(err error, bad *ndjson.LineError) error {
+	return fmt.Errorf("%w; and then: %s", err, bad)
 }
 
 func (im *Importer) run(ctx context.Context, r *ndjson.Reader) error {
@@ -193,7 +205,7 @@ func (im *Importer) belongs(bad *ndjson.LineError, r *ndjson.Reader) bool {
 func (im *Importer) endBefore(ctx context.Context, bad *ndjson.LineError, belongs bool) error {
 	if im.begun && !belongs {
 		if err := im.finish(ctx); err != nil {
-			return errors.Join(bad, err)
+			return notKept(err, bad)
 		}
 	}
 	return bad

@@ -374,6 +374,39 @@ func TestFinalizesMeanwhile(t *testing.T) {
 	}
 }
 
+// brokenFinalize is a database that can't finalize a version.
+type brokenFinalize struct {
+	db.NodeDB
+	version uint64
+}
+
+var errFull = errors.New("the disk is full")
+
+func (d *brokenFinalize) Finalize(ctx context.Context, roots []node.Root) error {
+	if roots[0].Version == d.version {
+		return errFull
+	}
+	return d.NodeDB.Finalize(ctx, roots)
+}
+
+// TestWrongLineAfterWhatCannotBeKept checks that a wrong line does not hide why the version before it, or the one
+// before that, is not kept.
+func TestWrongLineAfterWhatCannotBeKept(t *testing.T) {
+	const text = `{"version":1,"key":"00","value":""}
+{"version":2,"key":"00","value":""}
+{"version":3,"key":"zz"}
+`
+	for version := range uint64(2) {
+		ndb := &brokenFinalize{open(t), version + 1}
+		done, err := importText(ndb, text)
+		var bad *ndjson.LineError
+		if !errors.Is(err, errFull) || errors.As(err, &bad) || !strings.Contains(err.Error(), "line 3") || done.Versions != version {
+			t.Errorf("version %d can't be finalized: %+v, %v", version+1, done, err)
+		}
+		ndb.Close(t.Context())
+	}
+}
+
 func TestStateThatWasLeftOut(t *testing.T) {
 	ctx := context.Background()
 	ndb := open(t)

@@ -27,14 +27,14 @@ type tree struct {
 }
 
 // NewConversion plans to restore roots, all those of one version, from the database that holds them. It cuts
-// their trees into chunks once, to learn the digests, and tells how far it is: restoring cuts them again. The
-// caller keeps the version pinned until then.
+// their trees into chunks once, to learn the digests, and tells how far it is: restoring cuts them again, within the
+// same limits. The caller keeps the version pinned until then.
 func NewConversion(ctx context.Context, from db.NodeDB, roots []node.Root, cut checkpoint.CutOptions, progress *console.Meter) (*Plan, error) {
 	if cut.Workers == 0 {
 		// One more than processors: a chunk's worker waits for the database that it restores into.
 		cut.Workers = runtime.GOMAXPROCS(0) + 1
 	}
-	plan := &Plan{Version: roots[0].Version}
+	plan := &Plan{Version: roots[0].Version, Limits: cut.Limits}
 	for _, root := range roots {
 		_, before := progress.Done()
 		first := cut

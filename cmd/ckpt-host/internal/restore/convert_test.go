@@ -10,6 +10,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
@@ -250,5 +251,45 @@ func TestConversionPasses(t *testing.T) {
 	s.tree.manifest = &manifest
 	if err := each(0, 3); !errors.Is(err, checkpoint.ErrDamaged) || !slices.Equal(told, want[:2]) {
 		t.Errorf("more chunks: got %q, %v", told, err)
+	}
+}
+
+// TestConversionOfLongValues converts a value that is longer than what is taken by default, and within the limits.
+func TestConversionOfLongValues(t *testing.T) {
+	ctx := t.Context()
+	long := db.DefaultMaxValueBytes + 1
+	cfg := &db.Config{Namespace: namespace, MaxValueBytes: long}
+	var dbs [2]db.NodeDB
+	for i := range dbs {
+		ndb, err := memory.New().New(ctx, cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ndb.Close(ctx)
+		dbs[i] = ndb
+	}
+	tree := mkvs.New(dbs[0], node.RootTypeState)
+	defer tree.Close()
+	if err := tree.Insert(ctx, []byte("long"), make([]byte, long)); err != nil {
+		t.Fatal(err)
+	}
+	_, h, err := tree.Commit(ctx, namespace, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := []node.Root{{Namespace: namespace, Version: 7, Type: node.RootTypeState, Hash: h}}
+	if err := dbs[0].Finalize(ctx, roots); err != nil {
+		t.Fatal(err)
+	}
+	p, err := NewConversion(ctx, dbs[0], roots, checkpoint.CutOptions{ChunkSize: 8 << 20, Limits: checkpoint.Limits{ValueBytes: long}},
+		console.NewMeter("reading", console.Amount{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := run(ctx, dbs[1], p); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(t, dbs[1], roots[0]); got != 1 {
+		t.Errorf("%d entries", got)
 	}
 }

@@ -27,7 +27,8 @@ const unknownAmplification = 2
 
 // CheckSpace says whether dir, where the database keeps its files, has the space for what is left to be
 // restored of a plan: ErrNoSpace where it has not. It goes by the manifests, and where a checkpoint has none
-// it says nothing. Otherwise what is to be stored is taken times the database's amplification. free tells the free bytes of a directory's file system, and whether that is known.
+// it says nothing. Otherwise what is to be stored is taken times the database's amplification. free tells the
+// free bytes of a directory's file system, and whether that is known.
 func CheckSpace(ctx context.Context, ndb db.NodeDB, plan *Plan, dir string, free func(dir string) (int64, bool)) error {
 	if !ndb.Info().Capabilities.Durable {
 		return nil // it keeps nothing on a disk

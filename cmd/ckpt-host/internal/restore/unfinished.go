@@ -110,15 +110,6 @@ func (u *Unfinished) Complete() bool {
 	return len(u.Roots) > 0 && !slices.ContainsFunc(u.Roots, func(r UnfinishedRoot) bool { return !r.Complete })
 }
 
-// Chunks counts the chunks of all roots, and those that are durable.
-func (u *Unfinished) Chunks() (done, all uint64) {
-	for _, r := range u.Roots {
-		done += uint64(len(r.Done))
-		all += r.Chunks
-	}
-	return done, all
-}
-
 // String names what is there.
 func (u *Unfinished) String() string {
 	if len(u.Roots) == 0 {
