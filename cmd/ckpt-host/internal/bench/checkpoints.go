@@ -315,8 +315,11 @@ func (b *checkpointsRun) process(ctx context.Context, spec stepSpec, answer any)
 	cmd.WaitDelay = time.Minute
 	var out, messages bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &messages
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%w: %s", errors.Join(ctx.Err(), err), strings.TrimSpace(messages.String()))
+	switch err := cmd.Run(); {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err != nil:
+		return fmt.Errorf("%w: %s", err, strings.TrimSpace(messages.String()))
 	}
 	return json.Unmarshal(out.Bytes(), answer)
 }

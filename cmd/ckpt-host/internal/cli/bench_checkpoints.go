@@ -59,6 +59,9 @@ three gigabytes of space, half a gigabyte of memory, and two minutes. Let nothin
 			if _, err := oneOf("--data", opts.Data, bench.DataSets); err != nil {
 				return err
 			}
+			if !cmd.Flags().Changed("versions") {
+				opts.Versions = min(opts.Versions, opts.Entries)
+			}
 			for _, n := range []struct {
 				flag            string
 				value, low, max int
@@ -73,7 +76,7 @@ three gigabytes of space, half a gigabyte of memory, and two minutes. Let nothin
 			}
 			n, err := size.Parse(chunkSize)
 			if err != nil || n < 1 || n > config.MaxChunkSize {
-				return exit.Errorf(exit.Usage, "--chunk-size %s: want a size up to %s", chunkSize, size.Format(config.MaxChunkSize))
+				return exit.Errorf(exit.Usage, "--chunk-size %s: want a size from 1 byte to %s", chunkSize, size.Format(config.MaxChunkSize))
 			}
 			opts.ChunkSize = uint64(n)
 			if opts.Command, err = stepCommand(); err != nil {
