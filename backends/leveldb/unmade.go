@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 )
@@ -27,12 +28,15 @@ func clearUnmade(st storage.Storage, dir string, readOnly bool) error {
 	if readOnly {
 		return fmt.Errorf("leveldb: no database to read: %w", fs.ErrNotExist)
 	}
-	begun, err := filepath.Glob(filepath.Join(dir, currentName+".*"))
+	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return err
+		return fmt.Errorf("leveldb: %w", err)
 	}
-	for _, path := range begun {
-		if err := os.Remove(path); err != nil {
+	for _, e := range entries {
+		if !strings.HasPrefix(e.Name(), currentName+".") {
+			continue
+		}
+		if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 			return fmt.Errorf("leveldb: %w", err)
 		}
 	}
@@ -45,8 +49,11 @@ func clearUnmade(st storage.Storage, dir string, readOnly bool) error {
 
 // isUnmade says whether the engine's files, if there are any, are those of an engine that was just being made.
 func isUnmade(st storage.Storage, dir string) (bool, error) {
-	if _, err := os.Lstat(filepath.Join(dir, currentName)); err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return false, err
+	switch _, err := os.Lstat(filepath.Join(dir, currentName)); {
+	case err == nil:
+		return false, nil
+	case !errors.Is(err, fs.ErrNotExist):
+		return false, fmt.Errorf("leveldb: %w", err)
 	}
 	if _, err := st.GetMeta(); err == nil { // it takes a file that was about to be named so
 		return false, nil

@@ -15,10 +15,10 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 )
 
-// unstored is the directory of a store whose engine has not made any file yet.
-func unstored(t *testing.T) *db.Config {
+// unstored makes a directory that of a store whose engine has not made any file yet.
+func unstored(t *testing.T, dir string) *db.Config {
 	t.Helper()
-	cfg := &db.Config{Dir: t.TempDir()}
+	cfg := &db.Config{Dir: dir}
 	s, err := OpenStore(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -126,7 +126,7 @@ func TestKilledWhileMade(t *testing.T) {
 
 // killWhileMade says whether the engine's files were made, because there were no more calls.
 func killWhileMade(t *testing.T, calls, torn int, full bool) (made bool) {
-	cfg := unstored(t)
+	cfg := unstored(t, t.TempDir())
 	path := filepath.Join(cfg.Dir, dirName)
 	under, err := storage.OpenFile(path, false)
 	if err != nil {
@@ -193,6 +193,38 @@ func TestEntryPointLost(t *testing.T) {
 		}
 		if _, err := OpenStore(t.Context(), cfg); !errors.Is(err, db.ErrCorrupted) {
 			t.Errorf("without %s: %v", lost, err)
+		}
+	}
+}
+
+// TestDirectoryIsNoPattern opens stores in the making whose directories' names, as patterns, mean others, or
+// nothing. What lies in those stays.
+func TestDirectoryIsNoPattern(t *testing.T) {
+	for _, name := range []string{"[", "*", "[o]ther"} {
+		dir := t.TempDir()
+		beside := filepath.Join(dir, "other", dirName, currentName+".7")
+		begun := filepath.Join(dir, name, dirName, currentName+".1")
+		if err := os.Mkdir(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		cfg := unstored(t, filepath.Join(dir, name))
+		for _, path := range []string{beside, begun} {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := OpenStore(t.Context(), cfg)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(beside); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(begun); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: what was begun is still there: %v", name, err)
 		}
 	}
 }

@@ -120,12 +120,14 @@ func (b *Builder) handOver() error {
 	}
 }
 
-// Commit writes the root, as Tree.Commit does, and returns it.
+// Commit writes the root, as Tree.Commit does, and returns it. After an error, also where it isn't known whether
+// the root was written, only Close is left to call.
 func (b *Builder) Commit() (node.Root, error) {
 	if b.over {
 		return node.Root{}, ErrClosed
 	}
 	fail := func(err error) (node.Root, error) {
+		b.cancel(err) // whoever calls again hears of it
 		return node.Root{}, fmt.Errorf("mkvs: build version %d: %w", b.root.Version, err)
 	}
 	if err := b.handOver(); err != nil {

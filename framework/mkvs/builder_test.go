@@ -220,3 +220,30 @@ func TestBuilderFails(t *testing.T) {
 		}
 	}
 }
+
+// A builder whose commit failed says so again, and can be closed.
+func TestBuilderFailedToCommit(t *testing.T) {
+	ndb := newStrictDB()
+	b, err := mkvs.NewBuilder(t.Context(), ndb, builtRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Add([]byte("key"), []byte("value")); err != nil {
+		t.Fatal(err)
+	}
+	ndb.fail = func(call string) error {
+		if call == "Commit" {
+			return errInjected
+		}
+		return nil
+	}
+	for range 2 {
+		if _, err := b.Commit(); !errors.Is(err, errInjected) {
+			t.Errorf("committed: %v", err)
+		}
+	}
+	if err := b.Close(); err != nil {
+		t.Error(err)
+	}
+}

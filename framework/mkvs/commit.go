@@ -25,8 +25,8 @@ const abortWait = 10 * time.Second
 // durable; it becomes a version with NodeDB.Finalize.
 //
 // The write log is sorted by key and has each key once, with what was last done to it; it is nil with
-// WithoutWriteLog and with WithWriteLogStored. Its slices may not be changed. After an error the tree is as it was, and Commit can be
-// called again; also where it isn't known whether the root was written.
+// WithoutWriteLog and with WithWriteLogStored. Its slices may not be changed. After an error the tree is as it
+// was, and Commit can be called again; also where it isn't known whether the root was written.
 func (t *Tree) Commit(ctx context.Context, ns common.Namespace, version uint64) (writelog.WriteLog, hash.Hash, error) {
 	if err := t.begin(ctx); err != nil {
 		return nil, hash.Hash{}, err

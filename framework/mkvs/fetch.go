@@ -113,13 +113,17 @@ func (f *fetcher) flush() error {
 	for i := range f.starts {
 		p, depth, key := f.pointers[i], f.starts[i].Depth, f.starts[i].Key
 		for p != nil {
+			// The first path of a call may begin with what the call before has read.
+			there := (p.Node == nil || i == 0) && len(entries) > 0 && isEntryOf(&entries[0], p, key, depth)
 			if p.Node == nil {
-				if len(entries) == 0 || !isEntryOf(&entries[0], p, key, depth) {
+				if !there {
 					break
 				}
 				if err := l.attach(p, entries[0].Record, key, depth); err != nil {
 					return err
 				}
+			}
+			if there {
 				entries = entries[1:]
 			}
 			p, depth = onPath(p, key, depth)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -111,5 +112,37 @@ func TestFetchFails(t *testing.T) {
 	ndb.fail = nil
 	if _, root := commit(t, tree, 2); root.Hash != now.root() {
 		t.Errorf("root %s, want %s", root.Hash, now.root())
+	}
+}
+
+// Keys can be so long that those of one subtree are more than go with one call.
+func TestFetchOfLongKeys(t *testing.T) {
+	pad := strings.Repeat("k", 4000)
+	for name, opts := range map[string][]mkvs.Option{
+		"kept":     nil,
+		"streamed": {mkvs.WithCapacity(10), mkvs.WithRunChanges(20)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			ndb, now := &pathsDB{strictDB: newStrictDB()}, model{}
+			tree := mkvs.New(ndb, node.RootTypeState)
+			change := func(value string) {
+				for i := range 200 {
+					key := fmt.Sprintf("%03d", i) + pad
+					now[key] = []byte(value)
+					insert(t, tree, key, value)
+				}
+			}
+			change("before")
+			_, root := commit(t, tree, 1)
+			tree = mkvs.NewWithRoot(ndb, root, opts...)
+			change("after")
+			if _, root = commit(t, tree, 2); root.Hash != now.root() {
+				t.Errorf("root %s, want %s", root.Hash, now.root())
+			}
+			// 800 KB of keys.
+			if many, one := ndb.many.Load(), ndb.one.Load(); many != 4 || one > 0 {
+				t.Errorf("%d calls of GetPaths, %d of GetPath", many, one)
+			}
+		})
 	}
 }

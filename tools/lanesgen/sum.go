@@ -36,7 +36,8 @@ type instructions interface {
 	add(x operand.Op, to vector)
 	// addConstant adds a word in memory to all lanes.
 	addConstant(word operand.Mem, to vector)
-	// rotations returns x rotated right by a, by b and by c bits, combined by XOR. A last is shifted only.
+	// rotations returns x rotated right by a, by b and by c bits, combined by XOR; shifted the same of x rotated
+	// by a and by b, and shifted by the last.
 	rotations(x vector, a, b, c uint64) vector
 	shifted(x vector, a, b, shift uint64) vector
 	// choose returns x&y ^ ^x&z; majority the bits that at least two have.

@@ -206,7 +206,7 @@ func TestSwitchedOff(t *testing.T) {
 			}
 		}
 		cmd := exec.Command(os.Args[0])
-		cmd.Env = append(os.Environ(), kernelsEnv+"=1", "GODEBUG="+c.off)
+		cmd.Env = append(os.Environ(), kernelsEnv+"=1", "GODEBUG="+os.Getenv("GODEBUG")+","+c.off)
 		out, err := cmd.CombinedOutput()
 		if got := strings.Fields(string(out)); err != nil || strings.Join(got, " ") != strings.Join(want, " ") {
 			t.Errorf("%s: kernels %q, %v, want %q", c.off, got, err, want)

@@ -40,11 +40,3 @@ func (b *HashBatch) AddInternal(digest *hash.Hash, label Key, bits Depth, leaf, 
 
 // Sum computes the hashes of all nodes added. The batch is empty afterwards.
 func (b *HashBatch) Sum() { b.lanes.Sum() }
-
-// UpdateHashes sets the hashes of the leaves, as UpdateHash does for one.
-func (b *HashBatch) UpdateHashes(leaves []*LeafNode) {
-	for _, n := range leaves {
-		b.AddLeaf(&n.Hash, n.Key, n.Value)
-	}
-	b.Sum()
-}

@@ -42,17 +42,3 @@ func TestHashBatch(t *testing.T) {
 		}
 	}
 }
-
-func TestUpdateHashes(t *testing.T) {
-	var leaves []*node.LeafNode
-	for i := range 500 {
-		leaves = append(leaves, &node.LeafNode{Key: bytes.Repeat([]byte("k"), i%90), Value: bytes.Repeat([]byte("v"), i)})
-	}
-	var batch node.HashBatch
-	batch.UpdateHashes(leaves)
-	for i, n := range leaves {
-		if want := node.LeafHash(n.Key, n.Value); n.Hash != want {
-			t.Errorf("leaf %d: %s, want %s", i, n.Hash, want)
-		}
-	}
-}

@@ -127,14 +127,22 @@ func TestEngineLost(t *testing.T) {
 }
 
 func TestFilesNotCompleted(t *testing.T) {
-	dir := t.TempDir()
-	left := filepath.Join(dir, tempPrefix+"left by a crash")
-	if err := os.WriteFile(left, []byte("half"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	mustOpen(t, options(dir))
-	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("what was not completed is still there: %v", err)
+	for _, name := range []string{"store", "[", "*"} { // as a pattern, a name may mean other directories, or nothing
+		dir := filepath.Join(t.TempDir(), name)
+		left := filepath.Join(dir, tempPrefix+"left by a crash")
+		beside := filepath.Join(filepath.Dir(dir), "other", tempPrefix+"being written")
+		for _, path := range []string{left, beside} {
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("half"), 0o600)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustOpen(t, options(dir))
+		if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: what was not completed is still there: %v", name, err)
+		}
+		if _, err := os.Stat(beside); err != nil {
+			t.Errorf("%s: another directory's file: %v", name, err)
+		}
 	}
 }
 
