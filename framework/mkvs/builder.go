@@ -228,12 +228,7 @@ func (b *Builder) putLog(c *changes) error {
 	for i, n := range c.pending {
 		log[i] = writelog.LogEntry{Key: c.key(n), Value: c.value(n)}
 	}
-	select {
-	case b.stream.runs <- &encodedRun{log: log}:
-		return nil
-	case <-b.ctx.Done():
-		return context.Cause(b.ctx)
-	}
+	return b.stream.send(b.ctx, &encodedRun{log: log})
 }
 
 // edge is the way to the last key, from the root down: internal nodes of which one side is not known yet.

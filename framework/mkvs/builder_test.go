@@ -7,7 +7,9 @@ import (
 	"maps"
 	"math/rand/v2"
 	"reflect"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"go.uber.org/goleak"
 	"pgregory.net/rapid"
@@ -15,6 +17,7 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
+	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
 )
 
 // builtRoot is the name of what builders make in tests.
@@ -246,4 +249,66 @@ func TestBuilderFailedToCommit(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Error(err)
 	}
+}
+
+// heldDB is a database whose batches take nothing until it is let go.
+type heldDB struct {
+	*strictDB
+	held chan struct{}
+}
+
+type heldBatch struct {
+	db.Batch
+	held chan struct{}
+}
+
+func (d *heldDB) NewBatch(ctx context.Context, oldRoot node.Root, version uint64) (db.Batch, error) {
+	b, err := d.strictDB.NewBatch(ctx, oldRoot, version)
+	return &heldBatch{b, d.held}, err
+}
+
+func (b *heldBatch) Put(ctx context.Context, position node.Position, record []byte) error {
+	<-b.held
+	return b.Batch.Put(ctx, position, record)
+}
+
+func (b *heldBatch) PutWriteLog(ctx context.Context, log writelog.WriteLog) error {
+	<-b.held
+	return b.Batch.PutWriteLog(ctx, log)
+}
+
+// TestBuilderWaitsForTheDatabase checks that a builder of large values does not take more and more of them into
+// memory while the database takes none.
+func TestBuilderWaitsForTheDatabase(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ndb := &heldDB{newStrictDB(), make(chan struct{})}
+		b, err := mkvs.NewBuilder(t.Context(), ndb, builtRoot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer b.Close()
+		var added atomic.Int64
+		value := make([]byte, 1<<20)
+		ended := make(chan error, 1)
+		go func() {
+			for i := range 250 {
+				if err := b.Add(fmt.Appendf(nil, "%06d", i), value); err != nil {
+					ended <- err
+					return
+				}
+				added.Add(int64(len(value)))
+			}
+			_, err := b.Commit()
+			ended <- err
+		}()
+		synctest.Wait()
+		// What is being added, what nodes are made of, what is ready, and what is held.
+		if n := added.Load(); n > 32<<20 || n < 16<<20 {
+			t.Errorf("%d MiB were added while the database took nothing", n>>20)
+		}
+		close(ndb.held)
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
 }

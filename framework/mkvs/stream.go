@@ -5,6 +5,8 @@ import (
 	"context"
 	"sync/atomic"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
@@ -19,6 +21,8 @@ type stream struct {
 	runChanges int
 
 	runs chan *encodedRun
+	// room is taken by the bytes of runs that are ready and have yet to be put.
+	room *semaphore.Weighted
 	// longest is the length of the longest run so far, about: the next ones take their memory at once.
 	longest atomic.Int64
 	// spareRuns and spareDesks hold what can be used again.
@@ -31,14 +35,18 @@ type stream struct {
 const defaultRunChanges = 2048
 
 // runsAhead is how many runs may be ready before they are put: about what is made while the database waits
-// for its disk.
-const runsAhead = 24
+// for its disk. bytesAhead bounds them where values are large; a run that is longer goes alone.
+const (
+	runsAhead  = 24
+	bytesAhead = 16 << 20
+)
 
 func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream {
 	workers := cap(forks) + 1
 	return &stream{
 		self: batch.Address(), embedBytes: embedBytes, runChanges: runChanges,
 		runs:       make(chan *encodedRun, runsAhead),
+		room:       semaphore.NewWeighted(bytesAhead),
 		spareRuns:  make(chan *encodedRun, runsAhead+workers+1),
 		spareDesks: make(chan *desk, workers),
 	}
@@ -72,6 +80,26 @@ type encodedRun struct {
 	goesOn bool
 	// log is a part of the write log, where that is what there is to put.
 	log writelog.WriteLog
+	// room is what it takes of the stream's.
+	room int64
+}
+
+// send has a run put, and waits until there is room for it.
+func (s *stream) send(ctx context.Context, r *encodedRun) error {
+	bytes := len(r.buf)
+	for i := range r.log {
+		bytes += len(r.log[i].Key) + len(r.log[i].Value)
+	}
+	r.room = int64(min(bytes, bytesAhead))
+	if err := s.room.Acquire(ctx, r.room); err != nil {
+		return context.Cause(ctx)
+	}
+	select {
+	case s.runs <- r:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
 type entryLength struct{ position, record int }
@@ -140,13 +168,11 @@ func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode
 		if n := int64(len(out.buf)); n > s.longest.Load() {
 			s.longest.Store(n)
 		}
-		select {
-		case s.runs <- out:
-			out = nil
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
+		if err := s.send(ctx, out); err != nil {
+			return err
 		}
+		out = nil
+		return nil
 	}
 	start := labelStart(depth)
 	e.path.CopyBits(0, key, depth)
@@ -224,7 +250,9 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log *logWriter) er
 			}
 			return err
 		case r != nil:
-			if err = r.put(ctx, batch); r.log == nil {
+			err = r.put(ctx, batch)
+			s.room.Release(r.room)
+			if r.log == nil {
 				give(s.spareRuns, r)
 			}
 		default:
