@@ -30,8 +30,10 @@ const (
 	defaultKills = 20
 	// killsPerDatabase is after how many kills a restore is left alone.
 	killsPerDatabase = 12
-	// restoreWorkers is how many chunks the program restores at once.
-	restoreWorkers = 2
+	// restoreWorkers is how many chunks the program verifies at once, and restoreInFlight how many there are with
+	// those that wait to be committed.
+	restoreWorkers  = 2
+	restoreInFlight = restoreWorkers + 2
 	// patience is longer than any restore takes.
 	patience = time.Minute
 )
@@ -343,7 +345,7 @@ func (h *restoreHistory) look(t *testing.T) {
 
 // lostChunks is how many chunks a kill can cost: those that are being restored, and where the backend's process
 // alone dies, one more that is just being begun.
-const lostChunks = restoreWorkers + 1
+const lostChunks = restoreInFlight + 1
 
 // finish looks at what a restore has come to whose last run was not killed.
 func (h *restoreHistory) finish(t *testing.T, last *watched) {
