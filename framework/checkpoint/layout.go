@@ -147,8 +147,12 @@ func (t *task) position() node.Position {
 // returns.
 func (t *task) take(e *db.Entry) error {
 	b := t.alloc()
-	b.bytes = append(b.bytes[:0], e.Record...)
-	if err := b.Parse(b.bytes, e.Address); err != nil {
+	record := e.Record
+	if !node.IsLeafRecord(record) { // it stays on the path
+		b.bytes = append(b.bytes[:0], record...)
+		record = b.bytes
+	}
+	if err := b.Parse(record, e.Address); err != nil {
 		return fmt.Errorf("%w: %w", &db.CorruptedError{Version: e.Address.Version, Position: e.Position, Reason: "not a record"}, err)
 	}
 	start, err := t.check(&b.Record, e)

@@ -199,8 +199,24 @@ func (c *Client) forget(d *database) {
 
 // DialOptions are the options that suit a connection to a Server; a connection without them works, too.
 func DialOptions() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithDisableRetry()}
+	return []grpc.DialOption{
+		grpc.WithDisableRetry(),
+		grpc.WithInitialWindowSize(streamWindow),
+		grpc.WithInitialConnWindowSize(connectionWindow),
+		grpc.WithReadBufferSize(readBuffer),
+		grpc.WithWriteBufferSize(writeBuffer),
+	}
 }
+
+// What gRPC reads ahead of those who take it, and hands to the kernel and takes from it at once. With windows
+// of a fixed size it does not measure the connection all the time, and says less often that it can take
+// more; they bound what it holds in memory.
+const (
+	streamWindow     = 4 << 20
+	connectionWindow = 8 << 20
+	readBuffer       = 128 << 10
+	writeBuffer      = 64 << 10
+)
 
 // withCallOptions adds to each call the limits and the codec that the service needs.
 type withCallOptions struct{ grpc.ClientConnInterface }

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -27,25 +28,37 @@ const (
 	bulkFrameBytes  = 256 << 10
 )
 
-// frame is a pb.Frame whose data lies in a pooled buffer, so that bulk data costs one copy on its way in
-// and none on its way out where frameCodec is used. With gRPC's own codec it is an ordinary message.
+// frame is a pb.Frame that costs no copy where frameCodec is used: one that is sent lies in a pooled
+// buffer, one that is received in the transport's own. With gRPC's own codec it is an ordinary message.
 type frame struct {
 	*pb.Frame
 	// out is the buffer of a frame to be sent, until the codec gives it to the transport.
 	out *[]byte
-	// in is what a received frame's data lies in.
-	in mem.Buffer
+	// in is what a received frame lies in, and pieces are its data there, in order.
+	in     mem.BufferSlice
+	pieces [][]byte
 }
 
 func newFrame() *frame { return &frame{Frame: &pb.Frame{}} }
 
-// release gives up the buffer of a received frame; its data must not be used any more.
+// received returns the data of a received frame, in pieces, and how long it is.
+func (f *frame) received() (pieces [][]byte, n int) {
+	if f.Data != nil { // gRPC's own codec has taken it apart
+		f.pieces = append(f.pieces[:0], f.Data)
+	}
+	for _, p := range f.pieces {
+		n += len(p)
+	}
+	return f.pieces, n
+}
+
+// release gives up what a received frame lies in; its data must not be used any more.
 func (f *frame) release() {
 	f.Data = nil
-	if f.in != nil {
-		f.in.Free()
-		f.in = nil
-	}
+	f.in.Free()
+	clear(f.in)
+	clear(f.pieces)
+	f.in, f.pieces = f.in[:0], f.pieces[:0]
 }
 
 // frameCodec is the protobuf codec with a short way for frames. The bytes on the wire are the same.
@@ -73,17 +86,51 @@ func (c frameCodec) Unmarshal(data mem.BufferSlice, v any) error {
 		return c.CodecV2.Unmarshal(data, v)
 	}
 	f.release()
-	f.in = data.MaterializeToBuffer(framePool)
-	for b := f.in.ReadOnlyData(); len(b) > 0; {
+	if !f.refer(data) {
+		return f.assemble(data)
+	}
+	return nil
+}
+
+// refer has the frame's data stay where the transport put it. It says whether that can be: where a message
+// is nothing but its data, as itemWriter sends it.
+func (f *frame) refer(data mem.BufferSlice) bool {
+	if len(data) == 0 {
+		return true
+	}
+	head := data[0].ReadOnlyData()
+	if !bytes.HasPrefix(head, frameTag) {
+		return false
+	}
+	n, k := protowire.ConsumeVarint(head[len(frameTag):])
+	if k < 0 || uint64(data.Len()-len(frameTag)-k) != n {
+		return false
+	}
+	data.Ref()
+	f.in = append(f.in, data...)
+	for _, b := range data {
+		f.pieces = append(f.pieces, b.ReadOnlyData())
+	}
+	f.pieces[0] = head[len(frameTag)+k:]
+	return true
+}
+
+// assemble takes any message apart that the .proto file allows.
+func (f *frame) assemble(data mem.BufferSlice) error {
+	whole := data.MaterializeToBuffer(framePool)
+	f.in = append(f.in, whole)
+	for b := whole.ReadOnlyData(); len(b) > 0; {
 		number, kind, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
 		}
 		b = b[n:]
 		if number == 1 && kind == protowire.BytesType {
-			if f.Data, n = protowire.ConsumeBytes(b); n < 0 {
+			payload, k := protowire.ConsumeBytes(b)
+			if n = k; n < 0 {
 				return protowire.ParseError(n)
 			}
+			f.pieces = append(f.pieces[:0], payload) // the last one counts
 		} else if n = protowire.ConsumeFieldValue(number, kind, b); n < 0 {
 			return protowire.ParseError(n)
 		}
@@ -193,6 +240,11 @@ func (w *itemWriter) write(p []byte) error {
 
 // item writes a whole item of two parts.
 func (w *itemWriter) item(kind byte, head, tail []byte) error {
+	if n := len(head) + len(tail); w.buf != nil && len(*w.buf)+maxItemHead+n <= cap(*w.buf) {
+		b := binary.AppendUvarint(append(*w.buf, kind), uint64(n))
+		*w.buf = append(append(b, head...), tail...)
+		return nil
+	}
 	if err := w.begin(kind, len(head)+len(tail)); err != nil {
 		return err
 	}
@@ -245,8 +297,12 @@ type itemReader struct {
 	// limit is the length of the longest payload that is accepted.
 	limit int
 	frame *frame
-	rest  []byte
-	// long holds the present payload where it was joined from several frames.
+	// rest is what is left of the present piece of the frame, and pieces are those behind it.
+	rest   []byte
+	pieces [][]byte
+	// head holds the beginning of an item whose head was joined from several pieces.
+	head [maxItemHead]byte
+	// long holds the present payload where it was joined from several pieces.
 	long   []byte
 	joined bool
 }
@@ -258,29 +314,38 @@ func newItemReader(stream messageStream, limit int) *itemReader {
 // close gives up the reader's buffers.
 func (r *itemReader) close() {
 	r.frame.release()
-	r.rest, r.long = nil, nil
+	r.rest, r.pieces, r.long = nil, nil, nil
 }
 
-// receive waits for the next frame.
-func (r *itemReader) receive() error {
-	r.frame.release()
-	r.rest = nil
-	if err := r.stream.RecvMsg(r.frame); err != nil {
-		return err
+// more goes on to the next piece, if need be that of the next frame, which it waits for.
+func (r *itemReader) more() error {
+	if len(r.pieces) == 0 {
+		r.rest = nil
+		r.frame.release()
+		if err := r.stream.RecvMsg(r.frame); err != nil {
+			return err
+		}
+		var n int
+		if r.pieces, n = r.frame.received(); n > maxFrameBytes {
+			return fmt.Errorf("%w: frame of %d bytes, at most %d are allowed", ErrProtocol, n, maxFrameBytes)
+		}
+		if n == 0 {
+			return nil
+		}
 	}
-	if len(r.frame.Data) > maxFrameBytes {
-		return fmt.Errorf("%w: frame of %d bytes, at most %d are allowed", ErrProtocol, len(r.frame.Data), maxFrameBytes)
-	}
-	r.rest = r.frame.Data
+	r.rest, r.pieces = r.pieces[0], r.pieces[1:]
 	return nil
 }
 
 // read returns the next item, io.EOF after the last. The payload is valid until the next call.
 func (r *itemReader) read() (kind byte, payload []byte, err error) {
 	for len(r.rest) == 0 {
-		if err := r.receive(); err != nil {
+		if err := r.more(); err != nil {
 			return 0, nil, err
 		}
+	}
+	if len(r.rest) < maxItemHead && len(r.pieces) > 0 {
+		r.joinHead()
 	}
 	kind = r.rest[0]
 	length, k := binary.Uvarint(r.rest[1:])
@@ -302,15 +367,30 @@ func (r *itemReader) read() (kind byte, payload []byte, err error) {
 	return kind, payload, nil
 }
 
-// join reads a payload of n bytes that begins with the rest of this frame and goes on in the next. It
+// joinHead makes the rest of this piece and the beginnings of the next ones one piece, in which an item's
+// head lies whole. (It does lie whole in a frame.)
+func (r *itemReader) joinHead() {
+	head := append(r.head[:0], r.rest...)
+	for len(head) < maxItemHead && len(r.pieces) > 0 {
+		n := min(maxItemHead-len(head), len(r.pieces[0]))
+		head = append(head, r.pieces[0][:n]...)
+		if r.pieces[0] = r.pieces[0][n:]; len(r.pieces[0]) == 0 {
+			r.pieces = r.pieces[1:]
+		}
+	}
+	r.rest = head
+}
+
+// join reads a payload of n bytes that begins with the rest of this piece and goes on in the next. It
 // takes memory as bytes come, not as they are promised.
 func (r *itemReader) join(n int) ([]byte, error) {
 	if cap(r.long) > maxFrameBytes { // don't let one large value be kept for the life of a stream
 		r.long = nil
 	}
 	r.long = append(r.long[:0], r.rest...)
+	r.rest = nil
 	for len(r.long) < n {
-		if err := r.receive(); err != nil {
+		if err := r.more(); err != nil {
 			if err == io.EOF {
 				err = fmt.Errorf("%w: stream ended within an item", ErrProtocol)
 			}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"google.golang.org/grpc/mem"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 	pb "github.com/ckpt-project/ckpt/framework/plugin/proto"
 )
 
@@ -20,6 +22,7 @@ import (
 type pipe struct {
 	frames [][]byte // encoded pb.Frame messages
 	sizes  []int    // of the data
+	pieces []int    // the sizes of the pieces, in turn, that a frame is received in; none: it is one
 }
 
 func (p *pipe) SendMsg(m any) error {
@@ -37,12 +40,35 @@ func (p *pipe) RecvMsg(m any) error {
 	if len(p.frames) == 0 {
 		return io.EOF
 	}
-	// The transport hands over pieces, in buffers that it uses again.
-	b := bytes.Clone(p.frames[0])
+	// The transport hands over pieces, in buffers that it uses again when nobody refers to them.
+	b := p.frames[0]
 	p.frames = p.frames[1:]
-	cut := len(b) / 3
-	return codec.Unmarshal(mem.BufferSlice{mem.SliceBuffer(b[:cut]), mem.SliceBuffer(b[cut:])}, m)
+	var pieces mem.BufferSlice
+	for i := 0; len(b) > 0; i++ {
+		n := len(b)
+		if len(p.pieces) > 0 {
+			n = min(n, p.pieces[i%len(p.pieces)])
+		}
+		piece := bytes.Clone(b[:n])
+		pieces, b = append(pieces, mem.NewBuffer(&piece, spoiler{})), b[n:]
+	}
+	defer pieces.Free()
+	return codec.Unmarshal(pieces, m)
 }
+
+// spoiler spoils what a buffer holds when it is given back.
+type spoiler struct{}
+
+func (spoiler) Get(n int) *[]byte { b := make([]byte, n); return &b }
+
+func (spoiler) Put(b *[]byte) {
+	for i := range *b {
+		(*b)[i] = 0xee
+	}
+}
+
+// in is the same frames, received in pieces.
+func (p *pipe) in(pieces ...int) *pipe { return &pipe{frames: p.frames, pieces: pieces} }
 
 // data is all data of all frames.
 func (p *pipe) data(t testing.TB) (all []byte) {
@@ -126,6 +152,7 @@ func TestFrames(t *testing.T) {
 	data := p.data(t)
 	for name, p := range map[string]*pipe{
 		"as written": p, "one frame a megabyte": cutAnew(t, data, maxFrameBytes),
+		"pieces of the transport's size": p.in(16 << 10), "pieces of any size": p.in(5, 70000, 300, 1, 9000, 2, 1, 1),
 	} {
 		t.Run(name, func(t *testing.T) { requireItems(t, p, items) })
 	}
@@ -133,6 +160,7 @@ func TestFrames(t *testing.T) {
 
 func requireItems(t *testing.T, p *pipe, items []testItem) {
 	t.Helper()
+	p = p.in(p.pieces...)
 	r := newItemReader(p, 4<<20)
 	defer r.close()
 	var owned [][]byte
@@ -167,6 +195,8 @@ func TestPayloadInManyFrames(t *testing.T) {
 		p.frames = append(p.frames, cutAnew(t, one.data(t), 3, 1, 50).frames...)
 	}
 	requireItems(t, p, items)
+	requireItems(t, p.in(1), items)
+	requireItems(t, p.in(2, 3, 20), items)
 }
 
 func TestMalformedItems(t *testing.T) {
@@ -227,7 +257,7 @@ func FuzzItems(f *testing.F) {
 		if size <= 0 || size > 1<<20 {
 			return
 		}
-		r := newItemReader(cutAnew(t, data, size), 1<<20)
+		r := newItemReader(cutAnew(t, data, size).in(size/3+1, 1, 20), 1<<20)
 		defer r.close()
 		for {
 			kind, payload, err := r.read()
@@ -291,6 +321,62 @@ func BenchmarkItems(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+func BenchmarkReadItems(b *testing.B) {
+	p := &pipe{}
+	w := &itemWriter{stream: p}
+	e := &db.Entry{Address: node.Address{Version: 1}, Position: []byte{1, 2, 3, 4}, Record: make([]byte, 150)}
+	const items = 10000
+	var head []byte
+	var err error
+	for range items {
+		if head, err = writeEntry(w, head, e); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := w.flush(); err != nil {
+		b.Fatal(err)
+	}
+	var frames []mem.BufferSlice
+	for _, encoded := range p.frames {
+		var pieces mem.BufferSlice
+		for piece := range slices.Chunk(encoded, 16<<10) {
+			pieces = append(pieces, mem.SliceBuffer(piece))
+		}
+		frames = append(frames, pieces)
+	}
+	b.SetBytes(int64(len(e.Record)))
+	for n := 0; n < b.N; n += items {
+		stream := &received{frames}
+		r := newItemReader(stream, 1<<20)
+		for {
+			_, payload, err := r.read()
+			if err == io.EOF {
+				break
+			}
+			if err == nil {
+				_, err = parseNode(payload)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
+// received is a stream of frames that have come.
+type received struct{ frames []mem.BufferSlice }
+
+func (*received) SendMsg(any) error { return io.ErrClosedPipe }
+
+func (r *received) RecvMsg(m any) error {
+	if len(r.frames) == 0 {
+		return io.EOF
+	}
+	next := r.frames[0]
+	r.frames = r.frames[1:]
+	return codec.Unmarshal(next, m)
 }
 
 // recycler takes frames and gives their buffers back at once.

@@ -116,6 +116,9 @@ func AppendInternalRecord(dst, encoding []byte, self Address, children *[2]Child
 	return dst
 }
 
+// IsLeafRecord says whether bytes that are a record are that of a leaf.
+func IsLeafRecord(b []byte) bool { return len(b) > 0 && b[0] == recordLeaf }
+
 // ParseRecord takes a record that is stored at self apart. It refuses anything that is not exactly one
 // record of a well-formed node, and takes no memory.
 func ParseRecord(b []byte, self Address) (r Record, err error) {
@@ -196,20 +199,24 @@ func (c *Child) parseReference(b []byte, self Address, withCandidate bool) (rest
 		return nil, fmt.Errorf("%w: child's hash cut short", ErrMalformedRecord)
 	}
 	copy(c.Hash[:], b)
-	b = b[hash.Size:]
+	return c.Address.parse(b[hash.Size:], self, withCandidate)
+}
+
+// parse takes the address of a child of a node at self off b.
+func (a *Address) parse(b []byte, self Address, withCandidate bool) (rest []byte, err error) {
 	delta, k := uvarint(b)
 	if k <= 0 || delta > self.Version {
 		return nil, fmt.Errorf("%w: child's version", ErrMalformedRecord)
 	}
 	b = b[k:]
-	c.Address.Version = self.Version - delta
+	a.Version = self.Version - delta
 	if withCandidate {
 		n, k := uvarint(b)
 		if k <= 0 || n == 0 || n > 0xffff {
 			return nil, fmt.Errorf("%w: child's candidate", ErrMalformedRecord)
 		}
 		b = b[k:]
-		c.Address.Candidate = uint16(n)
+		a.Candidate = uint16(n)
 	}
 	return b, nil
 }

@@ -63,6 +63,7 @@ func TestInternalRecord(t *testing.T) {
 		if r.OwnLeaf != nil {
 			own = node.LeafHash(r.OwnKey, r.OwnValue)
 		}
+		requireOutline(t, record, self, &r)
 		var hashes [2]hash.Hash
 		for side, want := range children {
 			got := r.Children[side]
@@ -91,6 +92,31 @@ func TestInternalRecord(t *testing.T) {
 	})
 }
 
+// requireOutline compares a record's outline with the record taken apart, and follows none that is cut short
+// where that can be told.
+func requireOutline(t *rapid.T, record []byte, self node.Address, r *node.Record) {
+	o := node.Outline{Leaf: true, Stored: [2]bool{true, true}}
+	if err := o.Parse(record, self); err != nil {
+		t.Fatal(err)
+	}
+	if o.Leaf != r.Leaf || o.LabelBitLength != r.LabelBitLength || !bytes.Equal(o.Label, r.Label) {
+		t.Fatalf("outline %+v of %+v", o, r)
+	}
+	for side, c := range r.Children {
+		if o.Stored[side] != (c.Present && c.Embedded == nil) || o.Addresses[side] != c.Address {
+			t.Fatalf("outline's child %d: %t, %v, want %+v", side, o.Stored[side], o.Addresses[side], c)
+		}
+	}
+	for n := range record {
+		if err := o.Parse(record[:n], self); !errors.Is(err, node.ErrMalformedRecord) {
+			t.Fatalf("outline of the first %d of %d bytes: %v", n, len(record), err)
+		}
+	}
+	if err := o.Parse(append(bytes.Clone(record), 0), self); !errors.Is(err, node.ErrMalformedRecord) {
+		t.Fatalf("outline with a byte more: %v", err)
+	}
+}
+
 func TestLeafRecord(t *testing.T) {
 	encoding := node.AppendLeaf(nil, []byte("key"), []byte("value"))
 	record := node.AppendLeafRecord(nil, encoding)
@@ -105,6 +131,10 @@ func TestLeafRecord(t *testing.T) {
 		if _, err := node.ParseRecord(record[:n], node.Address{}); !errors.Is(err, node.ErrMalformedRecord) {
 			t.Errorf("the first %d bytes: %v", n, err)
 		}
+	}
+	o := node.Outline{Stored: [2]bool{true, true}}
+	if err := o.Parse(record, node.Address{}); err != nil || !o.Leaf || o.Stored != [2]bool{} {
+		t.Errorf("outline %+v, %v", o, err)
 	}
 }
 
@@ -173,7 +203,12 @@ func FuzzParseRecord(f *testing.F) {
 		}))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
+		var o node.Outline
+		outlineErr := o.Parse(b, self)
 		r, err := node.ParseRecord(b, self)
+		if err == nil && outlineErr != nil || outlineErr != nil && !errors.Is(outlineErr, node.ErrMalformedRecord) {
+			t.Fatal(err, outlineErr)
+		}
 		if err != nil {
 			if !errors.Is(err, node.ErrMalformedRecord) {
 				t.Fatal(err)

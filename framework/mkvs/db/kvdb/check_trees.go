@@ -132,7 +132,7 @@ func (t *treeCheck) below(r *node.Record, n pending, f *finder) error {
 		}
 		return nil
 	}
-	end, err := endOf(r, n.depth, n.address, t.p)
+	end, err := endOf(r.LabelBitLength, n.depth, n.address, t.p)
 	if err != nil {
 		return err
 	}

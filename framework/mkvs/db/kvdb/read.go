@@ -344,7 +344,7 @@ func (ps *paths) read(a node.Address, depth node.Depth) error {
 		return err
 	}
 	if !next.record.Leaf {
-		if next.end, err = endOf(&next.record, depth, a, p); err != nil {
+		if next.end, err = endOf(next.record.LabelBitLength, depth, a, p); err != nil {
 			return err
 		}
 	}
@@ -365,14 +365,14 @@ func (n *pathNode) next(key node.Key) *node.Child {
 	return child
 }
 
-// endOf is the depth at which the label of an internal node ends whose position has depth bits.
-func endOf(r *node.Record, depth node.Depth, a node.Address, p node.Position) (node.Depth, error) {
+// endOf is the depth at which the label of an internal node ends, which has label bits, and its position depth.
+func endOf(label, depth node.Depth, a node.Address, p node.Position) (node.Depth, error) {
 	start := 0
 	if depth > 0 {
 		start = int(depth) - 1
 	}
-	end := start + int(r.LabelBitLength)
-	if end > int(node.MaxDepth) || depth > 0 && (r.LabelBitLength == 0 || end < int(depth)) {
+	end := start + int(label)
+	if end > int(node.MaxDepth) || depth > 0 && (label == 0 || end < int(depth)) {
 		return 0, &db.CorruptedError{Version: a.Version, Position: bytes.Clone(p), Reason: "node's label does not fit its position"}
 	}
 	return node.Depth(end), nil

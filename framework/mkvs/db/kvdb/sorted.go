@@ -83,7 +83,7 @@ func (sr *sortedReader) get(key node.Key) (value []byte, found bool, err error) 
 		if r.Leaf {
 			return r.Value, r.Key.Equal(key), nil
 		}
-		end, err := endOf(&r, depth, a, p)
+		end, err := endOf(r.LabelBitLength, depth, a, p)
 		if err != nil {
 			return nil, false, err
 		}

@@ -187,7 +187,7 @@ func (c *completion) visit() error {
 	if err != nil {
 		return err
 	}
-	end, err := endOf(&r, n.depth, c.blocks, p)
+	end, err := endOf(r.LabelBitLength, n.depth, c.blocks, p)
 	if err != nil {
 		return err
 	}

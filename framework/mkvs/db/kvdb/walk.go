@@ -61,7 +61,7 @@ type walk struct {
 	position node.Position
 
 	finders finders
-	record  node.Record // of the node that is visited
+	outline node.Outline // of the node that is visited
 
 	frame []db.Entry
 	arena arena
@@ -125,12 +125,12 @@ func (w *walk) visit() (int, error) {
 	if record == nil {
 		return 0, f.corrupted(w.position, "node is missing")
 	}
-	if err := w.record.Parse(record, n.address); err != nil {
+	if err := w.outline.Parse(record, n.address); err != nil {
 		return 0, malformed(err, n.address, w.position)
 	}
 	w.stack = w.stack[:len(w.stack)-1]
-	if !w.record.Leaf {
-		if err := w.push(&w.record, n); err != nil {
+	if !w.outline.Leaf {
+		if err := w.push(&w.outline, n); err != nil {
 			return 0, err
 		}
 	}
@@ -142,25 +142,24 @@ func (w *walk) visit() (int, error) {
 }
 
 // push adds the children of a node to the stack, as far as the walk goes there.
-func (w *walk) push(r *node.Record, n pending) error {
-	end, err := endOf(r, n.depth, n.address, w.position)
+func (w *walk) push(o *node.Outline, n pending) error {
+	end, err := endOf(o.LabelBitLength, n.depth, n.address, w.position)
 	if err != nil {
 		return err
 	}
-	start := end - r.LabelBitLength
-	if n.depth > 0 && r.Label.GetBit(0) != n.last {
+	start := end - o.LabelBitLength
+	if n.depth > 0 && o.Label.GetBit(0) != n.last {
 		return &db.CorruptedError{Version: n.address.Version, Position: bytes.Clone(w.position), Reason: "node's label does not fit its position"}
 	}
-	w.path.CopyBits(start, r.Label, r.LabelBitLength)
+	w.path.CopyBits(start, o.Label, o.LabelBitLength)
 	for side := node.Right; side >= node.Left; side-- {
-		c := &r.Children[side]
-		if !c.Present || c.Embedded != nil {
+		if !o.Stored[side] {
 			continue
 		}
 		if end == node.MaxDepth {
 			return &db.CorruptedError{Version: n.address.Version, Position: bytes.Clone(w.position), Reason: "node's children lie too deep"}
 		}
-		p := pending{address: c.Address, depth: end + 1, last: side == node.Right}
+		p := pending{address: o.Addresses[side], depth: end + 1, last: side == node.Right}
 		if w.wanted(end, p.last) {
 			w.stack = append(w.stack, p)
 		}
