@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/experimental"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -205,6 +206,7 @@ func DialOptions() []grpc.DialOption {
 		grpc.WithInitialConnWindowSize(connectionWindow),
 		grpc.WithReadBufferSize(readBuffer),
 		grpc.WithWriteBufferSize(writeBuffer),
+		experimental.WithBufferPool(framePool),
 	}
 }
 

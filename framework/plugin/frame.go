@@ -139,8 +139,9 @@ func (f *frame) assemble(data mem.BufferSlice) error {
 	return nil
 }
 
-// bufferPool keeps buffers of the sizes that frames have. Unlike gRPC's default pool it does not clear
-// them, which would cost as much as copying, and has a class for bulk frames.
+// bufferPool keeps buffers of the sizes that frames have, and the pieces that the transport receives them in.
+// Unlike gRPC's default pool it does not clear them, which would cost as much as copying, and has a class
+// for bulk frames.
 type bufferPool struct{ classes [4]sync.Pool }
 
 var framePool mem.BufferPool = &bufferPool{}
