@@ -92,7 +92,12 @@ func (f fakeFactory) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error)
 	if exists(filepath.Join(cfg.Dir, exitAtOpen)) {
 		os.Exit(9)
 	}
-	time.Sleep(time.Duration(d.settings.OpenMillis) * time.Millisecond)
+	if d.settings.OpenMillis > 0 {
+		if err := os.WriteFile(filepath.Join(cfg.Dir, openingMark), nil, 0o600); err != nil {
+			return nil, err
+		}
+		time.Sleep(time.Duration(d.settings.OpenMillis) * time.Millisecond)
+	}
 	if err := d.openAgain(ctx); err != nil {
 		return nil, err
 	}
@@ -129,6 +134,9 @@ type fakeSettings struct {
 	// Durable has the fake say that it is: it keeps nothing, and so nothing is lost.
 	Durable bool `json:"durable"`
 }
+
+// openingMark is a file in a database's directory that says that an open that takes long has begun.
+const openingMark = "opening"
 
 // exitAtOpen is a file in a database's directory that has the process end when it is opened.
 const exitAtOpen = "exit at open"

@@ -260,18 +260,28 @@ func TestBeyondLimit(t *testing.T) {
 func TestOpenCancelled(t *testing.T) {
 	p := launch(t, "fake")
 	cfg := &db.Config{Dir: t.TempDir(), Namespace: testNamespace, Settings: []byte(`{"open_millis":100}`)}
-	for _, wait := range []time.Duration{50 * time.Millisecond, 95 * time.Millisecond, 100 * time.Millisecond, 101 * time.Millisecond} {
-		ndb, err := p.Open(within(t, wait), cfg)
-		if err == nil { // the machine was fast enough
+	for _, wait := range []time.Duration{0, 50 * time.Millisecond, 95 * time.Millisecond, 100 * time.Millisecond, 101 * time.Millisecond} {
+		ctx, cancel := context.WithCancel(testContext(t))
+		var ndb db.NodeDB
+		var err error
+		var opening sync.WaitGroup
+		opening.Go(func() { ndb, err = p.Open(ctx, cfg) })
+		eventually(t, "the backend is at it", func() bool { return exists(filepath.Join(cfg.Dir, openingMark)) })
+		time.Sleep(wait) // about as long as the backend takes
+		cancel()
+		opening.Wait()
+		if err == nil { // it was faster
 			if err := ndb.Close(testContext(t)); err != nil {
 				t.Error(err)
 			}
-		} else if !errors.Is(err, context.DeadlineExceeded) {
+		} else if !errors.Is(err, context.Canceled) {
 			t.Error(err)
 		}
 		eventually(t, "the database is closed", func() bool { return exists(filepath.Join(cfg.Dir, "closed")) })
-		if err := os.Remove(filepath.Join(cfg.Dir, "closed")); err != nil {
-			t.Fatal(err)
+		for _, mark := range []string{"closed", openingMark} {
+			if err := os.Remove(filepath.Join(cfg.Dir, mark)); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 }
