@@ -193,12 +193,7 @@ func (c *conversion) transfer(ctx context.Context, source, target db.NodeDB, res
 	if err != nil {
 		return err
 	}
-	if !c.skip.space {
-		if err := restore.CheckSpace(ctx, target, plan, c.to.DatabaseDir(), restore.FreeSpace); err != nil {
-			return err
-		}
-	}
-	outcome, err := c.restore(ctx, target, plan)
+	outcome, err := c.runPlan(ctx, c.to, target, plan, fmt.Sprintf("writing version %d to %s", plan.Version, c.to.Name), c.skip)
 	if err != nil {
 		return err
 	}
@@ -223,18 +218,6 @@ func (c *conversion) plan(ctx context.Context, source, target db.NodeDB, roots [
 		ChunkSize: c.layout.chunkSize, Threads: c.layout.threads,
 		Limits: c.to.CheckpointLimits(),
 	}, meter)
-}
-
-// restore reads the source for the second time, into the target.
-func (c *conversion) restore(ctx context.Context, target db.NodeDB, plan *restore.Plan) (restore.Outcome, error) {
-	amount, err := plan.Amount()
-	if err != nil {
-		return restore.Outcome{}, err
-	}
-	meter := console.NewMeter(fmt.Sprintf("writing version %d to %s", plan.Version, c.to.Name), amount)
-	progress := c.StartMeter(meter)
-	defer progress.Stop()
-	return restore.Run(ctx, target, plan, meter, c.logger())
 }
 
 func (c *conversion) failed(version uint64, err error) error {
