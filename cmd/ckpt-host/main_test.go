@@ -18,12 +18,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ckpt-project/ckpt/backends/bbolt"
 	"github.com/ckpt-project/ckpt/backends/leveldb"
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -37,7 +39,15 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if os.Getenv(mainVariable) != "" {
-		main()
+		c := console.New(os.Stdin, os.Stdout, os.Stderr)
+		if text := os.Getenv(intervalVariable); text != "" {
+			interval, err := time.ParseDuration(text)
+			if err != nil {
+				panic(err)
+			}
+			c.SetInterval(interval)
+		}
+		os.Exit(run(c))
 	}
 	testscript.Main(m, map[string]func(){"ckpt-host": main})
 }
