@@ -211,13 +211,38 @@ func (c *conversion) transfer(ctx context.Context, source, target db.NodeDB, res
 
 // plan reads the source for the first time.
 func (c *conversion) plan(ctx context.Context, source, target db.NodeDB, roots []node.Root) (*restore.Plan, error) {
-	meter := console.NewMeter(fmt.Sprintf("reading version %d of %s the first time", roots[0].Version, c.from.Name), console.Amount{})
+	meter := console.NewMeter(fmt.Sprintf("reading version %d of %s the first time", roots[0].Version, c.from.Name), c.amount(ctx, roots))
 	progress := c.StartMeter(meter)
 	defer progress.Stop()
 	return restore.NewConversion(ctx, source, roots, checkpoint.CutOptions{
 		ChunkSize: c.layout.chunkSize, Threads: c.layout.threads,
 		Limits: c.to.CheckpointLimits(),
 	}, meter)
+}
+
+// amount is how much there is to read, as the manifests of checkpoints tell that the source's namespace has of all the
+// roots. Where one is missing it is not known: no database counts a tree's entries.
+func (c *conversion) amount(ctx context.Context, roots []node.Root) (sum console.Amount) {
+	s, err := openStore(c.env, c.from)
+	if err != nil {
+		return console.Amount{}
+	}
+	sameLayout := true
+	for _, root := range roots {
+		if root.Hash.IsEmpty() {
+			continue
+		}
+		manifest, _, err := s.Describe(ctx, root)
+		if err != nil || manifest == nil {
+			return console.Amount{}
+		}
+		sum = sum.Plus(console.Amount{Entries: int64(manifest.Entries), Bytes: manifest.Bytes, Chunks: int64(len(manifest.Chunks))})
+		sameLayout = sameLayout && manifest.ChunkSize == c.layout.chunkSize && manifest.Threads == max(c.layout.threads, 1)
+	}
+	if !sameLayout { // other chunks of the same entries
+		sum.Bytes, sum.Chunks = 0, 0
+	}
+	return sum
 }
 
 func (c *conversion) failed(version uint64, err error) error {
