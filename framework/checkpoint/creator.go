@@ -284,6 +284,9 @@ func (c *fileCreator) existing(root node.Root, chunkSize uint64) (*Metadata, err
 		return nil, fmt.Errorf("%w: %s has chunk size %d and threads %d, asked for were %d and %d",
 			ErrParametersDiffer, dir, manifest.ChunkSize, manifest.Threads, chunkSize, c.threads)
 	}
+	if err := syncPlace(c.path, dir); err != nil {
+		return nil, fmt.Errorf("checkpoint: that of %s is there already: %w", root, err)
+	}
 	return m, nil
 }
 
@@ -373,7 +376,7 @@ func (c *fileCreator) publish(shop *workshop, root node.Root) (dir string, exist
 			return dir, false, nil
 		}
 		if there, err := c.readMetadata(dir); err == nil && there.Root == root {
-			return dir, true, nil
+			return dir, true, syncPlace(c.path, dir)
 		}
 	}
 	return "", false, fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w", CheckpointDir(c.path, root), fs.ErrExist)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
@@ -97,7 +98,7 @@ func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.No
 // prepare makes the namespace's directory, or sees that there is a database in it.
 func prepare(ns *config.Namespace, mode Mode) error {
 	if mode == Write {
-		if err := os.MkdirAll(ns.Dir, 0o700); err != nil {
+		if err := storedir.MakeDir(ns.Dir); err != nil {
 			return fmt.Errorf("making the namespace's directory: %w", err)
 		}
 		return nil
