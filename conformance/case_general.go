@@ -61,7 +61,7 @@ func calls(root node.Root) []call {
 			return err
 		}},
 		{name: "GetPaths", root: true, do: func(ctx context.Context, ndb db.NodeDB) error {
-			_, err := db.GetPaths(ctx, ndb, root, []db.PathStart{{Address: node.Address{Version: root.Version}, Key: node.Key("key")}})
+			_, err := db.Collect(db.GetPaths(ctx, ndb, root, []db.PathStart{{Address: node.Address{Version: root.Version}, Key: node.Key("key")}}))
 			return err
 		}},
 		{name: "Walk", root: true, do: func(ctx context.Context, ndb db.NodeDB) error {

@@ -152,23 +152,23 @@ func pathsAtOnce(e *env) {
 		all = append(all, starts)
 	}
 	for _, starts := range all {
-		got, err := db.GetPaths(e.ctx, ndb, second.root, starts)
+		got, err := db.Collect(db.GetPaths(e.ctx, ndb, second.root, starts))
 		if err != nil {
 			e.Errorf("GetPaths(%s) of %d starts: %v", second.root, len(starts), err)
 			continue
 		}
-		want, err := db.GetPaths(e.ctx, struct{ db.NodeDB }{ndb}, second.root, starts)
+		want, err := db.Collect(db.GetPaths(e.ctx, struct{ db.NodeDB }{ndb}, second.root, starts))
 		e.check(err)
 		e.same(second.root, got, want)
 	}
 	lost := append(fromRoot[:1:1], db.PathStart{Address: node.Address{Version: 77}, Key: node.Key("\xff\xff\xff\xff")})
-	_, err := db.GetPaths(e.ctx, ndb, second.root, lost)
+	_, err := db.Collect(db.GetPaths(e.ctx, ndb, second.root, lost))
 	e.is("GetPaths with a node that is not there", err, db.ErrNodeNotFound)
-	_, err = db.GetPaths(e.ctx, ndb, second.root, []db.PathStart{{Address: second.top.Address, Depth: 25, Key: node.Key("abc")}})
+	_, err = db.Collect(db.GetPaths(e.ctx, ndb, second.root, []db.PathStart{{Address: second.top.Address, Depth: 25, Key: node.Key("abc")}}))
 	e.refused("GetPaths from below the key", err)
 	unknown := second.root
 	unknown.Hash[0] ^= 1
-	_, err = db.GetPaths(e.ctx, ndb, unknown, fromRoot[:1])
+	_, err = db.Collect(db.GetPaths(e.ctx, ndb, unknown, fromRoot[:1]))
 	e.is("GetPaths of a root that is not there", err, db.ErrRootNotFound)
 }
 

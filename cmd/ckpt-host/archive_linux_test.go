@@ -254,14 +254,31 @@ func TestArchiveProgress(t *testing.T) {
 	to.end(t, 0, to.Wait())
 }
 
-// TestConversionProgress converts on a terminal: when the source is read the second time, it is known how much there is.
+// TestConversionProgress converts on a terminal: when the source is read the second time, it is known how much there is;
+// the first time, where there is a checkpoint of the version, whose manifest tells.
 func TestConversionProgress(t *testing.T) {
 	dir := t.TempDir()
 	writeOperations(t, filepath.Join(dir, "ops.ndjson"), 1, 20_000)
 	runProgram(t, 0, dir, "import", "--config", "ckpt.hcl", "--namespace", "a", "ops.ndjson")
-	got := onTerminal(t, dir, "convert", "--config", "ckpt.hcl", "--from", "a", "--to", "b", "--chunk-size", "8KiB")
-	want := `writing version 1 to b \[#*-*\] \d+%, (\d+ s left, )?\d+\.\d [kM]B/s, [\d,]+ entries/s`
-	if !regexp.MustCompile(want).MatchString(got) {
-		t.Errorf("nothing on the terminal is like %s: %q", want, got)
+	const (
+		first  = `reading version 1 of a the first time`
+		bar    = ` \[#*-*\] \d+%, (\d+ s left, )?`
+		second = `writing version 1 to b` + bar + `\d+\.\d [kM]B/s, [\d,]+ entries/s`
+	)
+	convert := func(chunkSize string, want ...string) {
+		t.Helper()
+		got := onTerminal(t, dir, "convert", "--config", "ckpt.hcl", "--from", "a", "--to", "b", "--chunk-size", chunkSize)
+		for _, want := range want {
+			if !regexp.MustCompile(want).MatchString(got) {
+				t.Errorf("chunks of %s: nothing on the terminal is like %s: %q", chunkSize, want, got)
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(dir, "state", "b")); err != nil {
+			t.Fatal(err)
+		}
 	}
+	convert("8KiB", first+`[: ]`, second)
+	runProgram(t, 0, dir, "checkpoint", "create", "--config", "ckpt.hcl", "--namespace", "a", "--chunk-size", "8KiB")
+	convert("8KiB", first+bar, `the first time.* of [\d,]+ chunks`, second)
+	convert("16KiB", first+bar, `the first time.* [\d,]+ of 20,000 entries`, second) // other chunks of the same entries
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -146,6 +147,30 @@ func TestInterruptBesideStoppedBackend(t *testing.T) {
 		h.ended(t, r)
 		if status := r.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
 			t.Errorf("it ended with %v: %s", r.ProcessState, r.stderr.String())
+		}
+		h.goesOn(t)
+	})
+}
+
+// TestInterruptEndsStoppedBackend interrupts a restore whose backend's process hangs, once: it says what it waits for,
+// and ends both before long. The same command goes on.
+func TestInterruptEndsStoppedBackend(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes half a minute")
+	}
+	hangs(t, func(t *testing.T, k *restoreKills) {
+		h, r, backend := k.stopped(t, true)
+		interrupt(t, r.Process.Pid)
+		h.ended(t, r) // within the program's minute
+		r.end(t, 130, nil)
+		text := r.stderr.String()
+		for _, want := range []string{"waiting for backend ", "interrupt again to end at once", "interrupted", "run the same command again to go on"} {
+			if !strings.Contains(text, want) {
+				t.Errorf("stderr has nothing like %q: %s", want, text)
+			}
+		}
+		if err := syscall.Kill(backend, 0); !errors.Is(err, syscall.ESRCH) {
+			t.Errorf("the backend's process is there: %v", err)
 		}
 		h.goesOn(t)
 	})

@@ -17,10 +17,10 @@ import (
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
-func main() { os.Exit(run()) }
+func main() { os.Exit(run(console.New(os.Stdin, os.Stdout, os.Stderr))) }
 
 // run is the program; it returns the exit code.
-func run() int {
+func run(c *console.Console) int {
 	// The same file serves the built-in backends, in processes of their own.
 	if plugin.ServeBuiltin(os.Args, version(), memory.New(), bbolt.New(), leveldb.New()) {
 		return 0
@@ -31,7 +31,7 @@ func run() int {
 	defer stop()
 	context.AfterFunc(ctx, stop)
 	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-	return cli.Run(ctx, os.Args[1:], version(), console.New(os.Stdin, os.Stdout, os.Stderr))
+	return cli.Run(ctx, os.Args[1:], version(), c)
 }
 
 // version is the module's version, and the commit where there is none.

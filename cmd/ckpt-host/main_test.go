@@ -18,12 +18,14 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/ckpt-project/ckpt/backends/bbolt"
 	"github.com/ckpt-project/ckpt/backends/leveldb"
 	"github.com/ckpt-project/ckpt/backends/memory"
+	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/console"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
 	"github.com/ckpt-project/ckpt/framework/checkpoint"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -37,7 +39,15 @@ func TestMain(m *testing.M) {
 		os.Exit(0)
 	}
 	if os.Getenv(mainVariable) != "" {
-		main()
+		c := console.New(os.Stdin, os.Stdout, os.Stderr)
+		if text := os.Getenv(intervalVariable); text != "" {
+			interval, err := time.ParseDuration(text)
+			if err != nil {
+				panic(err)
+			}
+			c.SetInterval(interval)
+		}
+		os.Exit(run(c))
 	}
 	testscript.Main(m, map[string]func(){"ckpt-host": main})
 }
@@ -232,26 +242,45 @@ func begin(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 4 {
 		ts.Fatalf("usage: begin BACKEND DATABASE CHECKPOINT N")
 	}
-	ctx := context.Background()
 	count, err := strconv.ParseUint(args[3], 10, 32)
 	ts.Check(err)
-	b, err := os.ReadFile(filepath.Join(ts.MkAbs(args[2]), "meta"))
-	ts.Check(err)
-	metadata, err := checkpoint.DecodeMetadata(b)
-	ts.Check(err)
-	factories := map[string]db.Factory{"bbolt": bbolt.New(), "leveldb": leveldb.New()}
-	ndb, err := factories[args[0]].New(ctx, &db.Config{Dir: ts.MkAbs(args[1]), Namespace: metadata.Root.Namespace})
-	ts.Check(err)
-	restorer, err := checkpoint.NewRestorer(ndb)
-	ts.Check(err)
-	ts.Check(restorer.StartRestore(ctx, metadata))
-	for i := range count {
-		chunk, err := os.ReadFile(filepath.Join(ts.MkAbs(args[2]), "chunks", fmt.Sprint(i)))
-		ts.Check(err)
-		_, err = restorer.RestoreChunk(ctx, i, bytes.NewReader(chunk))
-		ts.Check(err)
+	ts.Check(beginRestore(args[0], ts.MkAbs(args[1]), ts.MkAbs(args[2]), count))
+}
+
+// beginRestore leaves an unfinished restore of the first count chunks of a checkpoint in a database.
+func beginRestore(backend, database, dir string, count uint64) (err error) {
+	ctx := context.Background()
+	b, err := os.ReadFile(filepath.Join(dir, "meta"))
+	if err != nil {
+		return err
 	}
-	ts.Check(ndb.Close(ctx))
+	metadata, err := checkpoint.DecodeMetadata(b)
+	if err != nil {
+		return err
+	}
+	factories := map[string]db.Factory{"bbolt": bbolt.New(), "leveldb": leveldb.New()}
+	ndb, err := factories[backend].New(ctx, &db.Config{Dir: database, Namespace: metadata.Root.Namespace})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ndb.Close(ctx)) }()
+	restorer, err := checkpoint.NewRestorer(ndb)
+	if err != nil {
+		return err
+	}
+	if err := restorer.StartRestore(ctx, metadata); err != nil {
+		return err
+	}
+	for i := range count {
+		chunk, err := os.ReadFile(filepath.Join(dir, "chunks", fmt.Sprint(i)))
+		if err != nil {
+			return err
+		}
+		if _, err := restorer.RestoreChunk(ctx, i, bytes.NewReader(chunk)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // dataset writes a data set of the known answers as operations of versions: dataset FILE KIND SEED N

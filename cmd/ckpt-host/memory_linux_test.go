@@ -40,6 +40,9 @@ func parseSize(t *testing.T, text string) int64 {
 }
 
 func TestMemoryIsBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("takes twenty seconds")
+	}
 	state, limit := parseSize(t, *stateFlag), parseSize(t, *memoryFlag)
 	allowed := limit + limit/4
 	for _, pair := range [][2]string{{"a", "b"}, {"b", "a"}} { // bbolt to leveldb, and back

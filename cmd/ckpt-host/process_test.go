@@ -24,6 +24,9 @@ import (
 // mainVariable makes the test binary be ckpt-host.
 const mainVariable = "CKPT_HOST_TEST_MAIN"
 
+// intervalVariable says how often that ckpt-host tells of progress, where it is set.
+const intervalVariable = "CKPT_HOST_TEST_INTERVAL"
+
 // program is a run of ckpt-host.
 type program struct {
 	*exec.Cmd

@@ -38,12 +38,13 @@ func openTerminal(t *testing.T) (screen, program *os.File) {
 	return screen, program
 }
 
-// onTerminal runs ckpt-host with a terminal for stderr, and returns what was shown on it.
+// onTerminal runs ckpt-host with a terminal for stderr, and returns what was shown on it. Progress is told so often that
+// work need not take long for it to be seen.
 func onTerminal(t *testing.T, dir string, args ...string) string {
 	t.Helper()
 	screen, side := openTerminal(t)
 	p := newProgram(t, dir, args...)
-	p.Stderr = side
+	p.Stderr, p.Env = side, append(p.Env, intervalVariable+"=1ms")
 	if err := p.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +60,7 @@ func onTerminal(t *testing.T, dir string, args ...string) string {
 // and again on the same line, and is gone in the end.
 func TestProgressOnTerminal(t *testing.T) {
 	dir := t.TempDir()
-	writeOperations(t, filepath.Join(dir, "ops.ndjson"), 4, 60_000)
+	writeOperations(t, filepath.Join(dir, "ops.ndjson"), 4, 10_000)
 	for _, c := range []struct{ args, want string }{
 		{"import -n a ops.ndjson", `importing \[#*-*\] \d+%, (\d+ s left, )?\d+\.\d [kM]B/s, `},
 		{"checkpoint create -n a --chunk-size 8KiB", `(making|verifying) the state checkpoint of version 4[: ]`},

@@ -281,15 +281,21 @@ func (d *pathFromRoot) GetPath(ctx context.Context, root node.Root, _ node.Addre
 // pathsAgain reads many paths at once, and repeats what they share.
 type pathsAgain struct{ db.NodeDB }
 
-func (d *pathsAgain) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) (all []db.Entry, err error) {
-	for _, s := range starts {
-		path, err := d.GetPath(ctx, root, s.Address, s.Depth, s.Key)
-		if err != nil {
-			return nil, err
+func (d *pathsAgain) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) iter.Seq2[db.Entry, error] {
+	return func(yield func(db.Entry, error) bool) {
+		for _, s := range starts {
+			path, err := d.GetPath(ctx, root, s.Address, s.Depth, s.Key)
+			if err != nil {
+				yield(db.Entry{}, err)
+				return
+			}
+			for _, e := range path {
+				if !yield(e, nil) {
+					return
+				}
+			}
 		}
-		all = append(all, path...)
 	}
-	return all, nil
 }
 
 // pathPastLabels goes by a key's bits at the branches, and does not compare the labels between.

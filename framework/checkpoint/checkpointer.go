@@ -149,12 +149,6 @@ func WithJitter(limit time.Duration) CheckpointerOption {
 	return func(c *ManagedCheckpointer) { c.jitter = limit }
 }
 
-// WithRandom sets where the jitter's share of its limit comes from, a number from 0 to below 1. It is called by
-// the checkpointer's goroutine.
-func WithRandom(random func() float64) CheckpointerOption {
-	return func(c *ManagedCheckpointer) { c.random = random }
-}
-
 // ManagedCheckpointer is a Checkpointer that can be asked and waited for. Its methods may be called by
 // any number of goroutines.
 type ManagedCheckpointer struct {

@@ -76,9 +76,6 @@ func WithCreatorLogger(logger hclog.Logger) CreatorOption {
 	return func(c *fileCreator) { c.logger = logger }
 }
 
-// WithSoftware sets what manifests say made their checkpoints; the default is ckpt and its version.
-func WithSoftware(name string) CreatorOption { return func(c *fileCreator) { c.software = name } }
-
 // WithProgress sets what is told, from several goroutines, of each chunk that was made, and verified
 // where it is: how many there are so far, and their bytes and entries.
 func WithProgress(progress func(root node.Root, chunks uint64, bytes int64, entries uint64)) CreatorOption {
@@ -87,10 +84,9 @@ func WithProgress(progress func(root node.Root, chunks uint64, bytes int64, entr
 
 type fileCreator struct {
 	directory
-	ndb      db.NodeDB
-	threads  int
-	workers  int
-	software string
+	ndb     db.NodeDB
+	threads int
+	workers int
 
 	verification Verification
 	progress     func(root node.Root, chunks uint64, bytes int64, entries uint64)
@@ -119,7 +115,6 @@ func NewFileCreator(dataDir string, ndb db.NodeDB, opts ...CreatorOption) (Creat
 		directory: directory{path: abs, logger: hclog.NewNullLogger(), grace: leaseGrace},
 		ndb:       ndb,
 		threads:   1,
-		software:  software(),
 		making:    make(map[node.Root]chan struct{}),
 	}
 	for _, opt := range opts {
@@ -289,6 +284,9 @@ func (c *fileCreator) existing(root node.Root, chunkSize uint64) (*Metadata, err
 		return nil, fmt.Errorf("%w: %s has chunk size %d and threads %d, asked for were %d and %d",
 			ErrParametersDiffer, dir, manifest.ChunkSize, manifest.Threads, chunkSize, c.threads)
 	}
+	if err := syncPlace(c.path, dir); err != nil {
+		return nil, fmt.Errorf("checkpoint: that of %s is there already: %w", root, err)
+	}
 	return m, nil
 }
 
@@ -334,7 +332,7 @@ func (c *fileCreator) create(ctx context.Context, root node.Root, chunkSize uint
 	manifest := newManifest(m, files.chunks[:chunks])
 	manifest.ChunkSize, manifest.Threads = chunkSize, c.threads
 	manifest.Started, manifest.Finished = started.UTC(), time.Now().UTC()
-	manifest.Origin, manifest.Software = originOf(ctx), c.software
+	manifest.Origin, manifest.Software = originOf(ctx), software()
 	if err := files.finish(ctx, m, manifest); err != nil {
 		return nil, err
 	}
@@ -378,7 +376,7 @@ func (c *fileCreator) publish(shop *workshop, root node.Root) (dir string, exist
 			return dir, false, nil
 		}
 		if there, err := c.readMetadata(dir); err == nil && there.Root == root {
-			return dir, true, nil
+			return dir, true, syncPlace(c.path, dir)
 		}
 	}
 	return "", false, fmt.Errorf("%s and its neighbour hold checkpoints of other roots: %w", CheckpointDir(c.path, root), fs.ErrExist)

@@ -49,8 +49,10 @@ func (c *fileCreator) Keep(ctx context.Context, root node.Root) error {
 		return err
 	}
 	defer release()
-	if kept, err := IsKept(dir); kept || err != nil {
+	if kept, err := IsKept(dir); err != nil {
 		return err
+	} else if kept {
+		return syncTaken(dir) // who marked it may have been killed before the mark was safe
 	}
 	shop, err := openWorkshop(c.path)
 	if err != nil {
@@ -79,7 +81,7 @@ func (c *fileCreator) Unkeep(ctx context.Context, root node.Root) error {
 	}
 	err = os.Remove(filepath.Join(dir, keepName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return syncTaken(dir) // who took it away may have been killed before that was safe
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint: taking the mark of %s away: %w", dir, err)

@@ -21,8 +21,10 @@ import (
 )
 
 // powerDirEnv makes the test's binary do its steps on a file system that its parent has mounted; with
-// powerNoIndexEnv, the index can't be written.
+// powerNoIndexEnv, the index can't be written; with powerTakenEnv, the directory of checkpoints is there, and its name is
+// not safe: its maker was killed.
 const (
+	powerTakenEnv   = "CKPT_CHECKPOINT_POWER_TAKEN"
 	powerDirEnv     = "CKPT_CHECKPOINT_POWER_DIR"
 	powerNoIndexEnv = "CKPT_CHECKPOINT_POWER_NO_INDEX"
 )
@@ -43,6 +45,11 @@ var powerSteps = []powerStep{
 	{"delete", 2},
 	{"create", 4}, // in the directory of a version that has one
 	{"create", 2},
+	{"delete", 3},
+	{"place", 3}, // as by somebody who is killed before it is safe
+	{"create", 3},
+	{"mark", 3}, // as well
+	{"keep", 3},
 }
 
 // powerRoots makes the database that the steps are about, the same one each time.
@@ -85,6 +92,11 @@ func powerChild(t *testing.T, dir string) {
 			}
 		}
 	}
+	if os.Getenv(powerTakenEnv) != "" {
+		if err := errors.Join(makeDirs(filepath.Dir(dir)), os.Mkdir(dir, dirMode)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	c := newCreator(t, dir, ndb, WithWorkers(2))
 	parent := bufio.NewReader(os.Stdin)
 	for _, s := range powerSteps {
@@ -92,6 +104,10 @@ func powerChild(t *testing.T, dir string) {
 		switch root := roots[s.version]; s.do {
 		case "create":
 			_, err = c.CreateCheckpoint(t.Context(), root, 512)
+		case "place":
+			err = placeUnsafely(t, ndb, dir, root)
+		case "mark":
+			err = os.WriteFile(filepath.Join(CheckpointDir(dir, root), keepName), nil, fileMode)
 		case "keep":
 			err = c.(Keeper).Keep(t.Context(), root)
 		case "delete":
@@ -108,6 +124,16 @@ func powerChild(t *testing.T, dir string) {
 	fmt.Println("end")
 }
 
+// placeUnsafely puts a checkpoint into its place, and makes what is in it safe, and not its name.
+func placeUnsafely(t *testing.T, ndb db.NodeDB, dir string, root node.Root) error {
+	aside := dir + "-aside"
+	if _, err := newCreator(t, aside, ndb).CreateCheckpoint(t.Context(), root, 512); err != nil {
+		return err
+	}
+	to := CheckpointDir(dir, root)
+	return errors.Join(os.MkdirAll(filepath.Dir(to), dirMode), os.Rename(CheckpointDir(aside, root), to))
+}
+
 // TestPowerLoss has checkpoints made, marked and deleted on a file system that loses what was not made safe, and
 // looks at what a loss would leave after every single change of it: whatever checkpoint can be seen then is whole,
 // and what was reported as done is so.
@@ -121,6 +147,7 @@ func TestPowerLoss(t *testing.T) {
 	}
 	t.Run("with an index", func(t *testing.T) { powerLoss(t, 4) })
 	t.Run("without", func(t *testing.T) { powerLoss(t, 2, powerNoIndexEnv+"=1") })
+	t.Run("in a directory that a kill has left", func(t *testing.T) { powerLoss(t, 1, powerTakenEnv+"=1") })
 }
 
 // powerLoss looks at so many losses after each change.
@@ -270,10 +297,12 @@ func (l *losses) promised() map[uint64]string {
 	done := int(l.done.Load())
 	for i, s := range powerSteps {
 		switch {
-		case i == done && s.do == "keep":
+		case i == done && (s.do == "keep" || s.do == "mark"):
 		case i == done:
 			states[s.version] = ""
 		case i > done:
+		case s.do == "place":
+			states[s.version] = ""
 		case s.do == "create":
 			states[s.version] = "there"
 		case s.do == "keep":

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -30,7 +31,8 @@ const (
 	fileMode = 0o600
 )
 
-// makeDirs makes a directory, and those above it that are not there, and makes the names of new ones safe.
+// makeDirs makes a directory, and those above it that are not there, and makes their names safe; also that of the one
+// that is there already: who made it may have been killed before its name was safe.
 func makeDirs(path string) error {
 	err := os.Mkdir(path, dirMode)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -40,12 +42,25 @@ func makeDirs(path string) error {
 		err = os.Mkdir(path, dirMode)
 	}
 	if errors.Is(err, fs.ErrExist) {
-		return os.MkdirAll(path, dirMode) // no error unless it is no directory
+		if err := os.MkdirAll(path, dirMode); err != nil { // no error unless it is no directory
+			return err
+		}
+		return syncTaken(filepath.Dir(path))
 	}
 	if err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))
+}
+
+// syncTaken makes the names in the directory above one that was there safe. It may be one that we must not read, or of
+// a file system that has no such thing: then whoever made ours could not have made its name safe, either.
+func syncTaken(parent string) error {
+	err := syncDir(parent)
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
+		return nil
+	}
+	return err
 }
 
 // workshop is the directory that a checkpoint is made in.
@@ -112,6 +127,12 @@ func (w *workshop) publish(dataDir, dir string) error {
 		}
 	}
 	return errors.Join(syncDir(parent), syncDir(dataDir))
+}
+
+// syncPlace makes the name of a checkpoint that somebody else has put into its place safe: they may have been killed before
+// it was.
+func syncPlace(dataDir, dir string) error {
+	return errors.Join(syncTaken(filepath.Dir(dir)), syncTaken(dataDir))
 }
 
 // replace writes a file in the workshop, makes it safe, and renames it to path.

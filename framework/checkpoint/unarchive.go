@@ -143,7 +143,7 @@ func (i *archiveImport) existing() (dir string, existed bool, err error) {
 		return "", false, fmt.Errorf("%w: %s has %d chunks and the metadata hash %s, the archive's has %d and %s",
 			ErrParametersDiffer, dir, len(there.Chunks), there.EncodedHash(), len(m.Chunks), m.EncodedHash())
 	}
-	return dir, true, nil
+	return dir, true, syncPlace(i.store.path, dir)
 }
 
 // verifyOnly verifies the archive's checkpoint, chunk by chunk, in memory.

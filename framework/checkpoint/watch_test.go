@@ -26,6 +26,12 @@ func (c *chain) with(t testing.TB, cfg CheckpointerConfig, opts ...CheckpointerO
 	return m
 }
 
+// withRandom sets where the jitter's share of its limit comes from, a number from 0 to below 1. It is called by the
+// checkpointer's goroutine.
+func withRandom(random func() float64) CheckpointerOption {
+	return func(m *ManagedCheckpointer) { m.random = random }
+}
+
 func held(c *chain) *failingCreator {
 	f := &failingCreator{Creator: c.creator, coming: make(chan uint64, 100), reached: make(chan uint64)}
 	c.creator = f
@@ -417,7 +423,7 @@ func TestJitter(t *testing.T) {
 		c := newChain(t)
 		shares := []float64{0.5, 0, 0.999}
 		m := c.with(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 10, NumKept: 2}},
-			WithJitter(time.Hour), WithRandom(func() float64 {
+			WithJitter(time.Hour), withRandom(func() float64 {
 				share := shares[0]
 				shares = shares[1:]
 				return share
@@ -509,7 +515,7 @@ func TestFlushGivenUpDuringJitter(t *testing.T) {
 		f := held(c)
 		c.grow(t, 1, 10, false)
 		m := c.with(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 10, NumKept: 2}},
-			WithJitter(time.Hour), WithRandom(func() float64 { return 0.5 }))
+			WithJitter(time.Hour), withRandom(func() float64 { return 0.5 }))
 		m.NotifyNewVersion(10)
 		synctest.Wait()
 		ctx, cancel := context.WithCancel(t.Context())
@@ -710,7 +716,7 @@ func TestPinsGoWithTheCheckpointer(t *testing.T) {
 		c := newChain(t)
 		c.grow(t, 1, 10, false)
 		m := c.with(t, CheckpointerConfig{Parameters: &CreationParameters{Interval: 10, NumKept: 2}},
-			WithJitter(time.Hour), WithRandom(func() float64 { return 0.5 }))
+			WithJitter(time.Hour), withRandom(func() float64 { return 0.5 }))
 		m.NotifyNewVersion(10)
 		synctest.Wait()
 		if got := pinned(t, c.ndb); !slices.Equal(got, []uint64{10}) {

@@ -106,7 +106,7 @@ func (f *fetcher) flush() error {
 		return nil
 	}
 	l := &f.a.loader
-	entries, err := db.GetPaths(f.a.ctx, l.ndb, l.base, f.starts)
+	entries, err := db.Collect(db.GetPaths(f.a.ctx, l.ndb, l.base, f.starts))
 	if err != nil {
 		return fmt.Errorf("mkvs: load paths: %w", err)
 	}

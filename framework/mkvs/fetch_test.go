@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"math/rand/v2"
 	"strings"
 	"sync/atomic"
@@ -26,16 +27,23 @@ func (d *pathsDB) GetPath(ctx context.Context, root node.Root, address node.Addr
 	return d.strictDB.GetPath(ctx, root, address, depth, key)
 }
 
-func (d *pathsDB) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) ([]db.Entry, error) {
+func (d *pathsDB) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) iter.Seq2[db.Entry, error] {
 	d.many.Add(1)
-	if err := d.call(ctx, "GetPaths"); err != nil {
-		return nil, err
+	return func(yield func(db.Entry, error) bool) {
+		entries, err := db.Collect(db.GetPaths(ctx, d.strictDB, root, starts))
+		if err = errors.Join(d.call(ctx, "GetPaths"), err); err != nil {
+			yield(db.Entry{}, err)
+			return
+		}
+		if d.change != nil {
+			entries = d.change(entries)
+		}
+		for _, e := range entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
 	}
-	entries, err := db.GetPaths(ctx, d.strictDB, root, starts)
-	if d.change != nil {
-		entries = d.change(entries)
-	}
-	return entries, err
 }
 
 // fetched is a stored tree of 6,000 entries, opened anew, and its contents.

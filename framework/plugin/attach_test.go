@@ -27,7 +27,13 @@ import (
 // serve runs a server in this process and returns its address.
 func serve(t *testing.T, options ...grpc.ServerOption) string {
 	t.Helper()
-	server := plugin.NewServer(plugin.ServeOptions{Factory: fakeFactory{"fake"}, Version: "1"})
+	return serveFactory(t, fakeFactory{"fake"}, options...)
+}
+
+// serveFactory is serve for another backend.
+func serveFactory(t *testing.T, factory db.Factory, options ...grpc.ServerOption) string {
+	t.Helper()
+	server := plugin.NewServer(plugin.ServeOptions{Factory: factory, Version: "1"})
 	transport := grpc.NewServer(options...)
 	server.Register(transport)
 	address := filepath.Join(runDir(t), "s")
@@ -416,7 +422,7 @@ func TestServerOfLies(t *testing.T) {
 		t.Error("path:", err)
 	}
 	// It speaks an older minor version, and is asked for path by path.
-	if _, err := db.GetPaths(ctx, ndb, root, make([]db.PathStart, 2)); !errors.Is(err, plugin.ErrProtocol) {
+	if _, err := db.Collect(db.GetPaths(ctx, ndb, root, make([]db.PathStart, 2))); !errors.Is(err, plugin.ErrProtocol) {
 		t.Error("paths:", err)
 	}
 	for _, err := range ndb.Walk(ctx, root, node.RootPosition()) {

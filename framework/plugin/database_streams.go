@@ -94,11 +94,11 @@ func (d *database) GetNode(ctx context.Context, root node.Root, address node.Add
 
 func (d *database) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
 	request := &pb.GetPathRequest{Handle: d.handle, Root: toRoot(root), Address: toAddress(address), Depth: uint32(depth), Key: key}
-	return receiveEntries(d, ctx, request, d.rpc.GetPath, maxPathEntries)
+	return db.Collect(receiveEntries(d, ctx, request, d.rpc.GetPath, maxPathEntries))
 }
 
 // GetPaths is one call where the other side knows it, and one for each path where that is older.
-func (d *database) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) ([]db.Entry, error) {
+func (d *database) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) iter.Seq2[db.Entry, error] {
 	if d.client.session.Minor < minorPaths {
 		return db.GetPaths(ctx, struct{ db.NodeDB }{d}, root, starts)
 	}
@@ -110,26 +110,29 @@ func (d *database) GetPaths(ctx context.Context, root node.Root, starts []db.Pat
 	return receiveEntries(d, ctx, request, d.rpc.GetPaths, len(starts)*maxPathEntries)
 }
 
-// receiveEntries asks for nodes, at most so many.
+// receiveEntries asks for nodes, at most so many, and yields them.
 func receiveEntries[Request any](d *database, ctx context.Context, request Request,
 	method func(context.Context, Request, ...callOption) (grpc.ServerStreamingClient[pb.Frame], error), most int,
-) (entries []db.Entry, err error) {
-	err = receive(d, ctx, request, method, func(items *itemReader, kind byte, payload []byte) (bool, error) {
-		if kind != itemNode || len(entries) == most {
-			return false, unexpected(kind)
+) iter.Seq2[db.Entry, error] {
+	return func(yield func(db.Entry, error) bool) {
+		got, left := 0, false
+		err := receive(d, ctx, request, method, func(items *itemReader, kind byte, payload []byte) (bool, error) {
+			if kind != itemNode || got == most {
+				return false, unexpected(kind)
+			}
+			entry, err := parseNode(payload)
+			if err != nil {
+				return false, err
+			}
+			entry.Position, entry.Record = append(node.Position(nil), entry.Position...), items.own(entry.Record)
+			got++
+			left = !yield(entry, nil)
+			return !left, nil
+		})
+		if err != nil && !left {
+			yield(db.Entry{}, err)
 		}
-		entry, err := parseNode(payload)
-		if err != nil {
-			return false, err
-		}
-		entry.Position, entry.Record = append(node.Position(nil), entry.Position...), items.own(entry.Record)
-		entries = append(entries, entry)
-		return true, nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return entries, nil
 }
 
 func (d *database) Walk(ctx context.Context, root node.Root, from node.Position) iter.Seq2[db.Entry, error] {

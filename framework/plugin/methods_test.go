@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"reflect"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -175,7 +177,7 @@ func TestNodes(t *testing.T) {
 func TestPaths(t *testing.T) {
 	ctx, ndb := testContext(t), openFake(t)
 	root := fakeRoot(1, "a")
-	if entries, err := db.GetPaths(ctx, ndb, root, nil); len(entries) != 0 || err != nil {
+	if entries, err := db.Collect(db.GetPaths(ctx, ndb, root, nil)); len(entries) != 0 || err != nil {
 		t.Error("no paths:", entries, err)
 	}
 	var starts []db.PathStart
@@ -188,12 +190,65 @@ func TestPaths(t *testing.T) {
 			want = append(want, fakeEntry(j, entrySize(j)))
 		}
 	}
-	got, err := db.GetPaths(ctx, ndb, root, starts)
+	got, err := db.Collect(db.GetPaths(ctx, ndb, root, starts))
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%d entries, want %d; %v", len(got), len(want), err)
 	}
 	if _, isReader := ndb.(db.PathsReader); !isReader {
 		t.Error("paths are read one by one")
+	}
+}
+
+// longPaths opens databases whose paths are one entry each, of a megabyte.
+type longPaths struct {
+	fakeFactory
+	read  atomic.Int64
+	ended chan struct{} // closed when a call for many has ended
+}
+
+func (f *longPaths) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
+	ndb, err := f.fakeFactory.New(ctx, cfg)
+	return &longPathsDB{ndb, f}, err
+}
+
+type longPathsDB struct {
+	db.NodeDB
+	f *longPaths
+}
+
+func (d *longPathsDB) GetPaths(_ context.Context, _ node.Root, starts []db.PathStart) iter.Seq2[db.Entry, error] {
+	return func(yield func(db.Entry, error) bool) {
+		defer close(d.f.ended)
+		for i := range starts {
+			d.f.read.Add(1)
+			if !yield(fakeEntry(uint64(i), 1<<20), nil) {
+				return
+			}
+		}
+	}
+}
+
+// Many paths are sent as they are read: where the host does not take them, no more are read.
+func TestPathsAreNotGathered(t *testing.T) {
+	f := &longPaths{fakeFactory: fakeFactory{"fake"}, ended: make(chan struct{})}
+	c := connect(t, dial(t, serveFactory(t, f)))
+	ndb := openAt(t, c, "x")
+	const n = 256
+	taken := 0
+	for e, err := range db.GetPaths(testContext(t), ndb, fakeRoot(1, "a"), make([]db.PathStart, n)) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(e.Record) != 1<<20 {
+			t.Errorf("a record of %d bytes", len(e.Record))
+		}
+		if taken++; taken == 2 {
+			break
+		}
+	}
+	<-f.ended
+	if read := f.read.Load(); read >= n {
+		t.Errorf("%d of %d paths were read for a host that took %d", read, n, taken)
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"time"
 
 	"google.golang.org/grpc"
@@ -92,17 +93,7 @@ func (s *service) GetPaths(r *pb.GetPathsRequest, stream grpc.ServerStreamingSer
 				return err
 			}
 		}
-		entries, err := db.GetPaths(ctx, ndb, root, starts)
-		if err != nil {
-			return err
-		}
-		var head []byte
-		for i := range entries {
-			if head, err = writeEntry(w, head, &entries[i]); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeEntries(w, db.GetPaths(ctx, ndb, root, starts))
 	})
 }
 
@@ -124,16 +115,7 @@ func (s *service) Walk(r *pb.WalkRequest, stream grpc.ServerStreamingServer[pb.F
 		if err != nil {
 			return err
 		}
-		var head []byte
-		for entry, err := range ndb.Walk(ctx, root, node.Position(r.Position)) {
-			if err != nil {
-				return err
-			}
-			if head, err = writeEntry(w, head, &entry); err != nil {
-				return err
-			}
-		}
-		return nil
+		return writeEntries(w, ndb.Walk(ctx, root, node.Position(r.Position)))
 	})
 }
 
@@ -158,6 +140,20 @@ func (s *service) GetWriteLog(r *pb.GetWriteLogRequest, stream grpc.ServerStream
 		}
 		return nil
 	})
+}
+
+// writeEntries writes entries as they are yielded, so that no more of them are in memory than the database reads ahead.
+func writeEntries(w *itemWriter, entries iter.Seq2[db.Entry, error]) error {
+	var head []byte
+	for entry, err := range entries {
+		if err != nil {
+			return err
+		}
+		if head, err = writeEntry(w, head, &entry); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeEntry(w *itemWriter, head []byte, e *db.Entry) ([]byte, error) {

@@ -89,8 +89,8 @@ func (d *supervised) GetPath(ctx context.Context, root node.Root, address node.A
 	return get(d, ctx, func(ndb db.NodeDB) ([]db.Entry, error) { return ndb.GetPath(ctx, root, address, depth, key) })
 }
 
-func (d *supervised) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) ([]db.Entry, error) {
-	return get(d, ctx, func(ndb db.NodeDB) ([]db.Entry, error) { return db.GetPaths(ctx, ndb, root, starts) })
+func (d *supervised) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) iter.Seq2[db.Entry, error] {
+	return yielded(d, ctx, func(ndb db.NodeDB) iter.Seq2[db.Entry, error] { return db.GetPaths(ctx, ndb, root, starts) })
 }
 
 func (d *supervised) Walk(ctx context.Context, root node.Root, from node.Position) iter.Seq2[db.Entry, error] {

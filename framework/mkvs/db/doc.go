@@ -62,9 +62,12 @@
 //	DB24 The four take the root that the caller reads from, and so can tell it that its version was
 //	     pruned (DB11), even where the node itself was written by another version.
 //	DB25 A database may read many paths in one call (PathsReader), which costs a process of its own far
-//	     less than a call for each. GetPaths returns what GetPath would for each start in turn, and
-//	     leaves out what the start before it has led to. Starts come in the order of their keys, and
-//	     no start but one that is the same node lies on another's path. One that fails fails the call.
+//	     less than a call for each. GetPaths yields what GetPath would return for each start in turn,
+//	     and leaves out what the start before it has led to. Starts come in the order of their keys, and
+//	     no start but one that is the same node lies on another's path. One that fails fails the call:
+//	     its error is the last that is yielded. What is yielded stays valid. It may be left at any time,
+//	     and reads ahead within bounds, one path or more, as the values of a call's paths can be more
+//	     than fits in memory.
 //
 // # Batches
 //

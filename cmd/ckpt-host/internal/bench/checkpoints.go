@@ -106,20 +106,17 @@ type Step struct {
 // removes what it made before it returns, also when ctx ends it.
 func Checkpoints(ctx context.Context, opts CheckpointsOptions) (_ *CheckpointsResult, err error) {
 	began := time.Now()
-	dir, err := os.MkdirTemp(opts.Dir, "ckpt-bench-")
-	if err != nil {
-		return nil, fmt.Errorf("making a directory to work in: %w", err)
-	}
-	defer func() {
-		if removeErr := os.RemoveAll(dir); removeErr != nil {
-			err = errors.Join(err, fmt.Errorf("removing what was made: %w", removeErr))
-		}
-	}()
-	b := &checkpointsRun{opts: opts, dir: dir, result: &CheckpointsResult{
+	b := &checkpointsRun{opts: opts, result: &CheckpointsResult{
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.GOMAXPROCS(0),
 		Backend: opts.Backend, Data: opts.Data, Entries: opts.Entries, Versions: opts.Versions,
 		ChunkSize: opts.ChunkSize, Rounds: opts.Rounds,
 	}}
+	dir, err := newWorkDir(opts.Dir, b.tell)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, dir.remove()) }()
+	b.dir, b.held = dir.path, dir.held()
 	if err := b.all(ctx); err != nil {
 		return nil, err
 	}
@@ -131,6 +128,7 @@ func Checkpoints(ctx context.Context, opts CheckpointsOptions) (_ *CheckpointsRe
 type checkpointsRun struct {
 	opts   CheckpointsOptions
 	dir    string
+	held   []*os.File // what processes inherit that work in dir
 	result *CheckpointsResult
 	stores int
 }
@@ -313,6 +311,7 @@ func (b *checkpointsRun) process(ctx context.Context, spec stepSpec, answer any)
 	cmd.Args[0] = os.Args[0] // the program may go by it
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
+	cmd.ExtraFiles = b.held // and the plugin's process inherits it in turn
 	var out, messages bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &out, &messages
 	switch err := cmd.Run(); {

@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"runtime"
 	"time"
@@ -80,23 +79,20 @@ func Storage(ctx context.Context, opts StorageOptions) (*StorageResult, error) {
 
 func measureStorage(ctx context.Context, opts StorageOptions, sizes sizes) (_ *StorageResult, err error) {
 	began := time.Now()
-	dir, err := os.MkdirTemp(opts.Dir, "ckpt-bench-")
+	r := &run{opts: opts, sizes: sizes}
+	dir, err := newWorkDir(opts.Dir, r.tell)
 	if err != nil {
-		return nil, fmt.Errorf("making a directory for the databases: %w", err)
+		return nil, err
 	}
-	defer func() {
-		if removeErr := os.RemoveAll(dir); removeErr != nil {
-			err = errors.Join(err, fmt.Errorf("removing the databases: %w", removeErr))
-		}
-	}()
-	r := &run{opts: opts, sizes: sizes, dir: dir}
+	defer func() { err = errors.Join(err, dir.remove()) }()
+	r.dir = dir.path
 	result := &StorageResult{
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, CPUs: runtime.GOMAXPROCS(0),
 		Entries: opts.Entries, Keep: opts.Keep, Versions: opts.Versions,
 		Runs: []Run{}, Prunes: []PruneCost{},
 	}
 	r.tell("measuring the machine")
-	if result.Machine, err = measureMachine(ctx, dir); err != nil {
+	if result.Machine, err = measureMachine(ctx, r.dir); err != nil {
 		return nil, err
 	}
 	for _, kind := range opts.DataSets {

@@ -1,11 +1,8 @@
 package cli
 
 import (
-	"bufio"
-	"context"
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -60,7 +57,7 @@ On a terminal it asks first, unless --yes is given.`,
 			result := deleteResult{DryRun: dryRun, Target: target}
 			if !dryRun {
 				if e.Interactive() && !yes {
-					if err := e.confirm(ctx, fmt.Sprintf("Delete the checkpoint %s?", found.Path)); err != nil {
+					if err := e.confirm(ctx, fmt.Sprintf("Delete the checkpoint %s?", found.Path), errNotDeleted); err != nil {
 						return err
 					}
 				}
@@ -95,24 +92,5 @@ func deleteFailed(err error) error {
 	return err
 }
 
-// confirm asks the person at the terminal, and fails unless the answer is yes.
-func (e *env) confirm(ctx context.Context, question string) error {
-	if _, err := fmt.Fprintf(e.Err(), "%s [y/N] ", question); err != nil {
-		return err
-	}
-	// The read can't be broken off. A signal ends the command all the same, and the process with it.
-	answer := make(chan string, 1)
-	go func() {
-		line, _ := bufio.NewReader(e.In()).ReadString('\n')
-		answer <- strings.ToLower(strings.TrimSpace(line))
-	}()
-	select {
-	case <-ctx.Done():
-		return ctx.Err()
-	case text := <-answer:
-		if text == "y" || text == "yes" {
-			return nil
-		}
-		return exit.Errorf(exit.Failed, "nothing was deleted")
-	}
-}
+// errNotDeleted is what no means to the question.
+var errNotDeleted = exit.Errorf(exit.Failed, "nothing was deleted")

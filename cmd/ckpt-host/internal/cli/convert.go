@@ -193,12 +193,7 @@ func (c *conversion) transfer(ctx context.Context, source, target db.NodeDB, res
 	if err != nil {
 		return err
 	}
-	if !c.skip.space {
-		if err := restore.CheckSpace(ctx, target, plan, c.to.DatabaseDir(), restore.FreeSpace); err != nil {
-			return err
-		}
-	}
-	outcome, err := c.restore(ctx, target, plan)
+	outcome, err := c.runPlan(ctx, c.to, target, plan, fmt.Sprintf("writing version %d to %s", plan.Version, c.to.Name), c.skip)
 	if err != nil {
 		return err
 	}
@@ -216,7 +211,7 @@ func (c *conversion) transfer(ctx context.Context, source, target db.NodeDB, res
 
 // plan reads the source for the first time.
 func (c *conversion) plan(ctx context.Context, source, target db.NodeDB, roots []node.Root) (*restore.Plan, error) {
-	meter := console.NewMeter(fmt.Sprintf("reading version %d of %s the first time", roots[0].Version, c.from.Name), console.Amount{})
+	meter := console.NewMeter(fmt.Sprintf("reading version %d of %s the first time", roots[0].Version, c.from.Name), c.amount(ctx, roots))
 	progress := c.StartMeter(meter)
 	defer progress.Stop()
 	return restore.NewConversion(ctx, source, roots, checkpoint.CutOptions{
@@ -225,16 +220,29 @@ func (c *conversion) plan(ctx context.Context, source, target db.NodeDB, roots [
 	}, meter)
 }
 
-// restore reads the source for the second time, into the target.
-func (c *conversion) restore(ctx context.Context, target db.NodeDB, plan *restore.Plan) (restore.Outcome, error) {
-	amount, err := plan.Amount()
+// amount is how much there is to read, as the manifests of checkpoints tell that the source's namespace has of all the
+// roots. Where one is missing it is not known: no database counts a tree's entries.
+func (c *conversion) amount(ctx context.Context, roots []node.Root) (sum console.Amount) {
+	s, err := openStore(c.env, c.from)
 	if err != nil {
-		return restore.Outcome{}, err
+		return console.Amount{}
 	}
-	meter := console.NewMeter(fmt.Sprintf("writing version %d to %s", plan.Version, c.to.Name), amount)
-	progress := c.StartMeter(meter)
-	defer progress.Stop()
-	return restore.Run(ctx, target, plan, meter, c.logger())
+	sameLayout := true
+	for _, root := range roots {
+		if root.Hash.IsEmpty() {
+			continue
+		}
+		manifest, _, err := s.Describe(ctx, root)
+		if err != nil || manifest == nil {
+			return console.Amount{}
+		}
+		sum = sum.Plus(console.Amount{Entries: int64(manifest.Entries), Bytes: manifest.Bytes, Chunks: int64(len(manifest.Chunks))})
+		sameLayout = sameLayout && manifest.ChunkSize == c.layout.chunkSize && manifest.Threads == max(c.layout.threads, 1)
+	}
+	if !sameLayout { // other chunks of the same entries
+		sum.Bytes, sum.Chunks = 0, 0
+	}
+	return sum
 }
 
 func (c *conversion) failed(version uint64, err error) error {

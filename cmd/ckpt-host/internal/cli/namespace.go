@@ -124,6 +124,7 @@ func (e *env) withDatabases(ctx context.Context, flags *namespaceFlags, use func
 	h := host.New(e.logger())
 	h.LockWait = max(flags.lockWait, time.Nanosecond) // 0 would be the default
 	h.Restart = flags.restart
+	h.Tell = e.Note
 	defer func() {
 		// A process that has gone can't be closed either, which is no news.
 		if closeErr := h.Close(ctx); !errors.Is(err, db.ErrUnavailable) {

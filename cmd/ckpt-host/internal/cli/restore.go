@@ -141,20 +141,7 @@ func planFailed(dir string, err error) error {
 // restore carries the plan out and tells of it.
 func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, plan *restore.Plan, skip restoreSkips, asJSON bool) error {
 	began := time.Now()
-	if !skip.space {
-		if err := restore.CheckSpace(ctx, ndb, plan, ns.DatabaseDir(), restore.FreeSpace); err != nil {
-			return restoreFailed(ns, plan, err)
-		}
-	}
-	amount, err := plan.Amount()
-	if err != nil {
-		return restoreFailed(ns, plan, err)
-	}
-	meter := console.NewMeter(fmt.Sprintf("restoring version %d", plan.Version), amount)
-	progress := e.StartMeter(meter)
-	defer progress.Stop()
-	outcome, err := restore.Run(ctx, ndb, plan, meter, e.logger())
-	progress.Stop()
+	outcome, err := e.runPlan(ctx, ns, ndb, plan, fmt.Sprintf("restoring version %d", plan.Version), skip)
 	if err != nil {
 		return restoreFailed(ns, plan, err)
 	}
@@ -182,6 +169,24 @@ func (e *env) restore(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, 
 		return e.JSON(result)
 	}
 	return e.printRestore(result)
+}
+
+// runPlan sees that there is space for what the plan says, and restores it into the namespace's database, telling what
+// it does and how far it is.
+func (e *env) runPlan(ctx context.Context, ns *config.Namespace, ndb db.NodeDB, plan *restore.Plan, what string, skip restoreSkips) (restore.Outcome, error) {
+	if !skip.space {
+		if err := restore.CheckSpace(ctx, ndb, plan, ns.DatabaseDir(), restore.FreeSpace); err != nil {
+			return restore.Outcome{}, err
+		}
+	}
+	amount, err := plan.Amount()
+	if err != nil {
+		return restore.Outcome{}, err
+	}
+	meter := console.NewMeter(what, amount)
+	progress := e.StartMeter(meter)
+	defer progress.Stop()
+	return restore.Run(ctx, ndb, plan, meter, e.logger())
 }
 
 // auditRestore reads back what was restored, and returns the number of its entries where that is known.

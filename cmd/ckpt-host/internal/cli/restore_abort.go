@@ -83,13 +83,16 @@ What is removed may have taken hours to restore. So it is told first: on a termi
 	return cmd
 }
 
+// errNotAborted is what no means to the question.
+var errNotAborted = exit.Errorf(exit.Failed, "nothing was removed: the restore is still unfinished").WithHint("%s", finishOrAbort)
+
 // agree sees that what is told is to be removed.
 func (e *env) agree(ctx context.Context, target unfinishedResult, yes bool) error {
 	switch {
 	case yes:
 		return nil
 	case e.Interactive():
-		return e.confirm(ctx, fmt.Sprintf("Remove %s?", target.summary()))
+		return e.confirm(ctx, fmt.Sprintf("Remove %s?", target.summary()), errNotAborted)
 	default:
 		return exit.Errorf(exit.Usage, "without --yes nothing is removed; %s would be", target.summary()).
 			WithHint("look at it with 'ckpt-host restore status', and say --yes to remove it")

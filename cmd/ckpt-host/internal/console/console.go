@@ -21,6 +21,8 @@ type Console struct {
 
 	inTerminal, outTerminal, errTerminal bool
 
+	// interval is how long progress waits to be told, again and again; 0 for what suits stderr.
+	interval time.Duration
 	// ticks tells when progress is to be told; tests have a clock of their own.
 	ticks func(interval time.Duration) (ticks <-chan time.Time, end func())
 
@@ -40,6 +42,10 @@ func New(in io.Reader, out, err io.Writer) *Console {
 		ticks:       newTicks,
 	}
 }
+
+// SetInterval has progress told so often, in the place of what suits stderr: for tests, whose work need not last then
+// for it to be told. It is called before anything is written.
+func (c *Console) SetInterval(interval time.Duration) { c.interval = interval }
 
 func isTerminal(stream any) bool {
 	file, ok := stream.(*os.File)

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"cmp"
 	"io"
 	"os"
 	"sync"
@@ -27,11 +28,11 @@ type Progress struct {
 // StartProgress begins to tell how far work has come, in the words that status returns. status is
 // called from another goroutine. The caller calls Stop when the work ends.
 func (c *Console) StartProgress(status func() string) *Progress {
-	interval := lineInterval
+	otherwise := lineInterval
 	if c.errTerminal {
-		interval = terminalInterval
+		otherwise = terminalInterval
 	}
-	return c.startProgress(interval, status)
+	return c.startProgress(cmp.Or(c.interval, otherwise), status)
 }
 
 // StartMeter begins to tell what a meter says: on a terminal with a bar. The caller calls Stop when the work ends.

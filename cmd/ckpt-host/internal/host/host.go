@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -15,12 +17,20 @@ import (
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
 // closeTimeout is how long databases and processes have for closing. A large database that was written
 // to has much to do then.
 const closeTimeout = 2 * time.Minute
+
+// interruptedTimeout is how long they have once the user has asked for the end. What was reported as done is safe without
+// closing (DB34, DB40); whoever opens the database next recovers it.
+const interruptedTimeout = 10 * time.Second
+
+// tellAfter is how long closing goes on after the user has asked for the end until that is told.
+const tellAfter = time.Second
 
 // ErrNoDatabase is returned for a database to read from that was never made.
 var ErrNoDatabase = errors.New("there is no database yet")
@@ -50,6 +60,8 @@ type Host struct {
 	// with their pins, unless it dies too often. Without it, everything in it is unavailable from then on. It
 	// is set before Open.
 	Restart bool
+	// Tell, where it is set, is told what Close waits for when its context has ended. It is set before Open.
+	Tell func(format string, args ...any)
 
 	logger hclog.Logger
 
@@ -97,7 +109,7 @@ func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.No
 // prepare makes the namespace's directory, or sees that there is a database in it.
 func prepare(ns *config.Namespace, mode Mode) error {
 	if mode == Write {
-		if err := os.MkdirAll(ns.Dir, 0o700); err != nil {
+		if err := storedir.MakeDir(ns.Dir); err != nil {
 			return fmt.Errorf("making the namespace's directory: %w", err)
 		}
 		return nil
@@ -112,6 +124,49 @@ func prepare(ns *config.Namespace, mode Mode) error {
 		return err
 	}
 	return nil
+}
+
+// closing returns the context that databases and processes are closed with. The caller holds mu, and calls stop when
+// they are.
+func (h *Host) closing(ctx context.Context) (closing context.Context, stop func()) {
+	var names []string
+	for backend := range h.processes {
+		names = append(names, fmt.Sprintf("backend %q", backend.Name))
+	}
+	slices.Sort(names)
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	closed := func(within time.Duration) bool {
+		timer := time.NewTimer(within)
+		defer timer.Stop()
+		select {
+		case <-closing.Done():
+			return true
+		case <-timer.C:
+			return false
+		}
+	}
+	var waiting sync.WaitGroup
+	waiting.Go(func() {
+		select {
+		case <-ctx.Done():
+		case <-closing.Done():
+			return
+		}
+		if closed(tellAfter) {
+			return
+		}
+		if h.Tell != nil {
+			h.Tell("waiting for %s to close what is open, for at most %s; interrupt again to end at once",
+				strings.Join(names, ", "), interruptedTimeout)
+		}
+		if !closed(interruptedTimeout - tellAfter) {
+			cancel()
+		}
+	})
+	return closing, func() {
+		cancel()
+		waiting.Wait()
+	}
 }
 
 // process returns the backend's process. The caller holds mu.
@@ -155,14 +210,14 @@ func runtimeEnv() (env []string) {
 	return env
 }
 
-// Close closes all databases, then all processes, and waits for them. It does so whatever ctx says: ctx
-// lends its values only.
+// Close closes all databases, then all processes, and waits for them: up to two minutes, and ten seconds where ctx has
+// ended or ends meanwhile. Processes that hang are then ended by force, which takes some seconds more.
 func (h *Host) Close(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-	defer cancel()
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.closed = true
+	ctx, stop := h.closing(ctx)
+	defer stop()
 	var errs []error
 	for i := len(h.opened) - 1; i >= 0; i-- {
 		if err := h.opened[i].Close(ctx); err != nil {

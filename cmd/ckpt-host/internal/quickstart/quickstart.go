@@ -175,6 +175,7 @@ func (r *run) noteSource() {
 // work does everything that needs the databases.
 func (r *run) work(ctx context.Context) (err error) {
 	h := host.New(r.Logger)
+	h.Tell = r.Note
 	defer func() {
 		r.progress.phase("Closing the databases", "", 0, 0)
 		if closeErr := h.Close(ctx); err == nil {

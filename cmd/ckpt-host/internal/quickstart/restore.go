@@ -114,6 +114,7 @@ func (r *run) clear(ctx context.Context, ns *config.Namespace) error {
 	}
 	r.Note("Removing the copy that an earlier run restored: %s", dir)
 	h := host.New(r.Logger)
+	h.Tell = r.Note
 	_, err := h.Open(ctx, ns, host.Write)
 	if closeErr := h.Close(ctx); err == nil {
 		err = closeErr

@@ -5,8 +5,13 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
+	"maps"
 	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -583,6 +588,42 @@ func TestClosed(t *testing.T) {
 	if pins, err := f.ndb.Pins(f.ctx); err != nil || len(pins) != 0 {
 		t.Fatalf("pins are %v (%v)", pins, err)
 	}
+}
+
+// Many paths are read in parts: what comes of it is the same, and what was not yet asked for is not read.
+func TestPathsInParts(t *testing.T) {
+	f := newFixture(t, nil)
+	data := reference.Content{}
+	for i := range 100 {
+		data[fmt.Sprintf("%03d", i)] = strings.Repeat(string(rune('a'+i%26)), 100_000)
+	}
+	r := f.commit(nothing(1, node.RootTypeState), 1, data)
+	f.finalize(r)
+	var starts []db.PathStart
+	for _, key := range slices.Sorted(maps.Keys(data)) {
+		starts = append(starts, db.PathStart{Address: r.tree.Address, Key: node.Key(key)})
+	}
+	got, err := db.Collect(db.GetPaths(f.ctx, f.ndb, r.root, starts))
+	must(t, err)
+	want, err := db.Collect(db.GetPaths(f.ctx, struct{ db.NodeDB }{f.ndb}, r.root, starts))
+	must(t, err)
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%d entries read in parts, %d path by path", len(got), len(want))
+	}
+
+	bytes := 0
+	for e, readErr := range db.GetPaths(f.ctx, f.ndb, r.root, starts) {
+		if bytes == 0 {
+			must(t, f.ndb.Close(f.ctx))
+		}
+		bytes += len(e.Record)
+		err = readErr
+	}
+	wantErr(t, err, db.ErrClosed)
+	if bytes > 2<<20 {
+		t.Errorf("%d bytes had been read when the first entry was yielded", bytes)
+	}
+	f.reopenAfter()
 }
 
 func TestDoneContexts(t *testing.T) {

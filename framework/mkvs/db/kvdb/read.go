@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/ckpt-project/ckpt/framework/common/errors"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -233,33 +234,49 @@ func malformed(err error, a node.Address, p node.Position) error {
 
 // GetPath returns the entries on the way to key.
 func (d *DB) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
-	return d.GetPaths(ctx, root, []db.PathStart{{Address: address, Depth: depth, Key: key}})
+	return db.Collect(d.GetPaths(ctx, root, []db.PathStart{{Address: address, Depth: depth, Key: key}}))
 }
 
-// GetPaths returns the entries on the ways to several keys.
-func (d *DB) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) (entries []db.Entry, err error) {
-	err = d.read(ctx, root, func(s kv.Snapshot, r *rootRecord) (err error) {
-		ps := paths{ctx: ctx, finders: newFinders(s, root.Type)}
-		defer func() { err = errors.Join(err, ps.finders.close()) }()
-		for i := range starts {
-			start := &starts[i]
-			if len(start.Key) > node.MaxKeyBytes || start.Depth > start.Key.BitLength() {
-				return fmt.Errorf("%w: depth %d of a key of %d bytes", db.ErrMalformed, start.Depth, len(start.Key))
+// pathsFrame is the number of bytes that GetPaths reads ahead under one snapshot; the last path may exceed it.
+const pathsFrame = 1 << 20
+
+// GetPaths yields the entries on the ways to several keys. As Walk does, it reads a frame, closes its snapshot, and
+// then yields what it read.
+func (d *DB) GetPaths(ctx context.Context, root node.Root, starts []db.PathStart) iter.Seq2[db.Entry, error] {
+	return func(yield func(db.Entry, error) bool) {
+		ps := paths{ctx: ctx}
+		left := starts
+		for first := true; first || len(left) > 0; first = false {
+			clear(ps.entries) // what was yielded is not ours any more
+			ps.entries, ps.bytes = ps.entries[:0], 0
+			err := d.read(ctx, root, func(s kv.Snapshot, r *rootRecord) (err error) {
+				ps.finders = newFinders(s, root.Type)
+				defer func() { err = errors.Join(err, ps.finders.close()) }()
+				for ; len(left) > 0 && ps.bytes < pathsFrame; left = left[1:] {
+					start := &left[0]
+					if len(start.Key) > node.MaxKeyBytes || start.Depth > start.Key.BitLength() {
+						return fmt.Errorf("%w: depth %d of a key of %d bytes", db.ErrMalformed, start.Depth, len(start.Key))
+					}
+					if r.isEmpty() || !d.readable(&root, start.Address) {
+						return fmt.Errorf("%w: depth %d at %s", db.ErrNodeNotFound, start.Depth, start.Address)
+					}
+					if err := ps.follow(start); err != nil {
+						return err
+					}
+				}
+				return nil
+			})
+			if err != nil {
+				yield(db.Entry{}, err)
+				return
 			}
-			if r.isEmpty() || !d.readable(&root, start.Address) {
-				return fmt.Errorf("%w: depth %d at %s", db.ErrNodeNotFound, start.Depth, start.Address)
-			}
-			if err := ps.follow(start); err != nil {
-				return err
+			for _, e := range ps.entries {
+				if !yield(e, nil) {
+					return
+				}
 			}
 		}
-		entries = ps.entries
-		return nil
-	})
-	if err != nil {
-		return nil, err
 	}
-	return entries, nil
 }
 
 // paths goes from nodes towards keys, and gathers the nodes that it comes to. Keys ascend: it stays where the
@@ -268,6 +285,7 @@ type paths struct {
 	ctx     context.Context
 	finders finders
 	entries []db.Entry
+	bytes   int // of entries
 	start   *db.PathStart
 	// way holds the nodes on the way to start's key.
 	way      []pathNode
@@ -339,6 +357,7 @@ func (ps *paths) read(a node.Address, depth node.Depth) error {
 	copy(both[n:], record)
 	record = both[n:]
 	ps.entries = append(ps.entries, db.Entry{Address: a, Position: node.Position(both[:n:n]), Record: record})
+	ps.bytes += len(both)
 	next := pathNode{depth: depth}
 	if next.record, err = parse(record, a, p); err != nil {
 		return err
