@@ -9,7 +9,7 @@ import (
 )
 
 // applier applies changes to a tree, or to a part of one. It changes no node that is there: it makes new
-// ones, with their hashes, on the way to what changes. So nothing has happened where it fails, and what
+// ones on the way to what changes. So nothing has happened where it fails, and what
 // was changed and changed back is as it was.
 //
 // It recurses over nodes, at most node.MaxDepth levels deep; a level takes some hundred bytes of stack.
@@ -17,7 +17,7 @@ type applier struct {
 	*application
 	loader
 	// removed are the entries that the tree before reaches and the tree after does not.
-	removed []removal
+	removed pieces[removal]
 	// positions is where the next position of one of these goes.
 	positions []byte
 	// makes new nodes.
@@ -322,7 +322,11 @@ func (a *applier) applyToSide(ptr *node.Pointer, depth node.Depth, r run, whole 
 	if a.stream != nil && a.stream.sends(r.len(), whole) {
 		return a.applyAndSend(ptr, depth, r)
 	}
-	return a.apply(ptr, depth, r)
+	out, err := a.apply(ptr, depth, r)
+	if err == nil && r.len() <= hashChanges && whole > hashChanges {
+		hashBelow(out)
+	}
+	return out, err
 }
 
 // fork returns an applier for another goroutine.
@@ -333,7 +337,7 @@ func (a *applier) fork() *applier {
 // join takes over what a fork gathered.
 func (a *applier) join(other *applier) {
 	a.loaded.add(other.loaded)
-	a.removed = append(a.removed, other.removed...)
+	a.removed.join(&other.removed)
 }
 
 // touch notes that a node, whose position is the first depth bits of path, is not part of the tree any
@@ -343,7 +347,7 @@ func (a *applier) touch(ptr *node.Pointer, path node.Key, depth node.Depth) {
 		return
 	}
 	if !ptr.Embedded && a.ndb != nil {
-		a.removed = append(a.removed, removal{ptr.Address, a.position(path, depth)})
+		a.removed.add(removal{ptr.Address, a.position(path, depth)})
 	}
 	gone := weigh(ptr.Node)
 	a.loaded.add(held{-1, -gone.bytes})

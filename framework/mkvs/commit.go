@@ -170,7 +170,7 @@ func giveUp(ctx context.Context, batch db.Batch, err error) error {
 type candidate struct {
 	root    node.Root
 	node    *node.Pointer // nil: empty
-	removed []removal
+	removed pieces[removal]
 	log     writelog.WriteLog
 	// logPut says that the batch has the write log already.
 	logPut bool
@@ -192,7 +192,7 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) error {
 		nodes = newNodeWriter(ctx, c.address, t.ndb.Info().EmbedBytes, c.node)
 		defer nodes.close()
 	}
-	for _, r := range c.removed {
+	for r := range c.removed.all() {
 		if err := batch.Remove(ctx, r.address, r.position); err != nil {
 			return err
 		}
@@ -260,7 +260,7 @@ const logEntryOverhead = 16
 // is stored elsewhere than this tree put it.
 func (t *Tree) revert() {
 	t.root = basePointer(t.base, t.baseAddress)
-	t.removed, t.cached = nil, held{}
+	t.removed, t.cached = pieces[removal]{}, held{}
 	t.generation++
 }
 
@@ -271,7 +271,7 @@ func (t *Tree) settle(root node.Root, address node.Address, written []*node.Poin
 		t.cached.add(weigh(ptr.Node))
 	}
 	t.base, t.baseAddress, t.resolved = root, address, true
-	t.removed = nil
+	t.removed = pieces[removal]{}
 	t.changes = newChanges()
 	t.generation++
 	t.trim()

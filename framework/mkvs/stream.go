@@ -139,6 +139,7 @@ func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*nod
 	if err != nil || out == nil || out.Clean {
 		return out, err
 	}
+	hashBelow(out)
 	if n, ok := out.Node.(*node.InternalNode); ok {
 		if err := s.sendBelow(a.ctx, d.encoder, n, depth, r.first()); err != nil {
 			return nil, err
