@@ -18,6 +18,9 @@ type applier struct {
 	loader
 	// removed are the entries that the tree before reaches and the tree after does not.
 	removed pieces[removal]
+	// written are the pointers to new nodes that are sent and stay in memory, and passes those of them that are
+	// sent with all that is below.
+	written, passes pieces[*node.Pointer]
 	// positions is where the next position of one of these goes.
 	positions []byte
 	// makes new nodes.
@@ -34,7 +37,7 @@ type application struct {
 	forks  forks
 	// forkFrom is the least number of changes on each side of a node that are applied at once.
 	forkFrom int
-	// stream takes what is finished, nil where all of it stays in memory.
+	// stream takes what is finished, nil where that is written later.
 	stream *stream
 	// paths says that what changes lead to is read for many at once.
 	paths bool
@@ -79,7 +82,7 @@ func (a *applier) node(ptr *node.Pointer, depth node.Depth, key node.Key) (node.
 		}
 	}
 	if ptr.Node == nil {
-		if a.stream != nil { // what is read to be changed is not kept
+		if a.drops() { // what is read to be changed is not kept
 			copied := *ptr
 			ptr = &copied
 		}
@@ -338,7 +341,12 @@ func (a *applier) fork() *applier {
 func (a *applier) join(other *applier) {
 	a.loaded.add(other.loaded)
 	a.removed.join(&other.removed)
+	a.written.join(&other.written)
+	a.passes.join(&other.passes)
 }
+
+// drops says that what is read and what is made does not stay in memory.
+func (a *applier) drops() bool { return a.stream != nil && !a.stream.keeps }
 
 // touch notes that a node, whose position is the first depth bits of path, is not part of the tree any
 // more: its entry, where it has one, goes with the next commit.

@@ -34,7 +34,7 @@ func hashBelow(ptr *node.Pointer) {
 // gather notes what has no hash from ptr on, and returns its height: 0 where that is nothing. It recurses, at
 // most node.MaxDepth levels deep.
 func (h *hasher) gather(ptr *node.Pointer) (height int) {
-	if ptr == nil {
+	if ptr == nil || ptr.Hash != (hash.Hash{}) { // most are, and what they point to is not looked at
 		return 0
 	}
 	switch n := ptr.Node.(type) {
@@ -44,9 +44,6 @@ func (h *hasher) gather(ptr *node.Pointer) (height int) {
 			return 0
 		}
 	case *node.InternalNode:
-		if ptr.Hash != (hash.Hash{}) {
-			return 0
-		}
 		height = max(h.gather(n.LeafNode), h.gather(n.Left), h.gather(n.Right))
 	default:
 		return 0
