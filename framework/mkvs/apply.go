@@ -9,8 +9,8 @@ import (
 )
 
 // applier applies changes to a tree, or to a part of one. It changes no node that is there: it makes new
-// ones on the way to what changes. So nothing has happened where it fails, and what
-// was changed and changed back is as it was.
+// ones on the way to what changes. So nothing has happened where it fails, and what was changed and changed
+// back is as it was. Small subtrees have their hashes when they are made, what is above them has not.
 //
 // It recurses over nodes, at most node.MaxDepth levels deep; a level takes some hundred bytes of stack.
 type applier struct {

@@ -28,11 +28,16 @@ func (t *Tree) drops() bool {
 }
 
 // commitStream is Commit that applies changes, and hashes and writes nodes, at the same time.
-func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version uint64) (writelog.WriteLog, hash.Hash, error) {
+func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version uint64) (_ writelog.WriteLog, _ hash.Hash, err error) {
+	keeps, forks := !t.drops(), newForks(t.root != nil)
+	defer func() {
+		if err != nil || !keeps {
+			t.cached = t.nodesInMemory()
+		}
+	}()
 	fail := func(err error) (writelog.WriteLog, hash.Hash, error) {
 		return nil, hash.Hash{}, fmt.Errorf("mkvs: commit version %d: %w", version, err)
 	}
-	keeps, forks := !t.drops(), newForks(t.root != nil)
 	r := t.changes.sorted(t.changes.pending, forks)
 	batch, err := t.newBatch(ctx, ns, version)
 	if err != nil {
@@ -48,9 +53,6 @@ func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version ui
 	}
 	if err := t.settleAs(ctx, c); err != nil {
 		return nil, hash.Hash{}, err
-	}
-	if !keeps {
-		t.cached = t.nodesInMemory()
 	}
 	return c.log, c.root.Hash, nil
 }
@@ -82,20 +84,17 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 	if r.hasRemovals() {
 		early = &logWriter{}
 	}
-	err := s.putRuns(ctx, batch, early)
-	if err != nil {
+	if err := s.putRuns(ctx, batch, early); err != nil {
 		cancel()
 		for range s.runs { // until the others have ended
 		}
-	}
-	if keeps {
-		t.cached.add(loaded)
-	}
-	if err != nil {
 		return nil, err
 	}
 	if applyErr != nil {
 		return nil, applyErr
+	}
+	if keeps {
+		t.cached.add(loaded)
 	}
 	for !log.done() {
 		if err := log.put(ctx, batch); err != nil {

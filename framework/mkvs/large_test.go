@@ -161,6 +161,9 @@ func largeCommitFails(t *testing.T, call string, opts []mkvs.Option) {
 		if err == nil { // it takes no more calls than that
 			return
 		}
+		if counted, there := mkvs.CountedInMemory(tree), mkvs.BytesInMemory(tree); counted != there {
+			t.Errorf("after %d of %d calls: %d bytes in memory, and the tree takes them for %d", after, seen, there, counted)
+		}
 	}
 	if _, root := commit(t, tree, 2); root.Hash != now.root() {
 		t.Errorf("root %s, want %s", root.Hash, now.root())
