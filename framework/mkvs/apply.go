@@ -9,15 +9,18 @@ import (
 )
 
 // applier applies changes to a tree, or to a part of one. It changes no node that is there: it makes new
-// ones, with their hashes, on the way to what changes. So nothing has happened where it fails, and what
-// was changed and changed back is as it was.
+// ones on the way to what changes. So nothing has happened where it fails, and what was changed and changed
+// back is as it was. Small subtrees have their hashes when they are made, what is above them has not.
 //
 // It recurses over nodes, at most node.MaxDepth levels deep; a level takes some hundred bytes of stack.
 type applier struct {
 	*application
 	loader
 	// removed are the entries that the tree before reaches and the tree after does not.
-	removed []removal
+	removed pieces[removal]
+	// written are the pointers to new nodes that are sent and stay in memory, and passes those of them that are
+	// sent with all that is below.
+	written, passes pieces[*node.Pointer]
 	// positions is where the next position of one of these goes.
 	positions []byte
 	// makes new nodes.
@@ -34,7 +37,7 @@ type application struct {
 	forks  forks
 	// forkFrom is the least number of changes on each side of a node that are applied at once.
 	forkFrom int
-	// stream takes what is finished, nil where all of it stays in memory.
+	// stream takes what is finished, nil where that is written later.
 	stream *stream
 	// paths says that what changes lead to is read for many at once.
 	paths bool
@@ -79,7 +82,7 @@ func (a *applier) node(ptr *node.Pointer, depth node.Depth, key node.Key) (node.
 		}
 	}
 	if ptr.Node == nil {
-		if a.stream != nil { // what is read to be changed is not kept
+		if a.drops() { // what is read to be changed is not kept
 			copied := *ptr
 			ptr = &copied
 		}
@@ -322,7 +325,11 @@ func (a *applier) applyToSide(ptr *node.Pointer, depth node.Depth, r run, whole 
 	if a.stream != nil && a.stream.sends(r.len(), whole) {
 		return a.applyAndSend(ptr, depth, r)
 	}
-	return a.apply(ptr, depth, r)
+	out, err := a.apply(ptr, depth, r)
+	if err == nil && r.len() <= hashChanges && whole > hashChanges {
+		hashBelow(out)
+	}
+	return out, err
 }
 
 // fork returns an applier for another goroutine.
@@ -333,8 +340,13 @@ func (a *applier) fork() *applier {
 // join takes over what a fork gathered.
 func (a *applier) join(other *applier) {
 	a.loaded.add(other.loaded)
-	a.removed = append(a.removed, other.removed...)
+	a.removed.join(&other.removed)
+	a.written.join(&other.written)
+	a.passes.join(&other.passes)
 }
+
+// drops says that what is read and what is made does not stay in memory.
+func (a *applier) drops() bool { return a.stream != nil && !a.stream.keeps }
 
 // touch notes that a node, whose position is the first depth bits of path, is not part of the tree any
 // more: its entry, where it has one, goes with the next commit.
@@ -343,7 +355,7 @@ func (a *applier) touch(ptr *node.Pointer, path node.Key, depth node.Depth) {
 		return
 	}
 	if !ptr.Embedded && a.ndb != nil {
-		a.removed = append(a.removed, removal{ptr.Address, a.position(path, depth)})
+		a.removed.add(removal{ptr.Address, a.position(path, depth)})
 	}
 	gone := weigh(ptr.Node)
 	a.loaded.add(held{-1, -gone.bytes})

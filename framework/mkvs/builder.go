@@ -353,6 +353,7 @@ func (e *edge) finishTo(r run, bits int) (*node.Pointer, error) {
 
 // shed sends what is below a node, whose position is the first depth bits of key, and returns what is left.
 func (e *edge) shed(ptr *node.Pointer, depth node.Depth, key node.Key) (*node.Pointer, error) {
+	hashBelow(ptr)
 	n, ok := ptr.Node.(*node.InternalNode)
 	if !ok {
 		return ptr, nil

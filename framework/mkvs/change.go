@@ -80,7 +80,7 @@ func (t *Tree) applyChanges(ctx context.Context) error {
 		return err
 	}
 	t.root = root
-	t.removed = append(t.removed, a.removed...)
+	t.removed.join(&a.removed)
 	if t.changes.applied(); !t.writeLog {
 		t.changes = newChanges()
 	}
@@ -104,6 +104,7 @@ func (t *Tree) apply(ctx context.Context, r run, forks forks, s *stream) (*node.
 	root, err := a.applyToSide(t.root, 0, r, math.MaxInt)
 	switch {
 	case err == nil:
+		hashBelow(root)
 	case ctx.Err() != nil:
 		err = ctx.Err()
 	case working.Err() != nil:

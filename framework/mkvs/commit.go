@@ -31,7 +31,7 @@ func (t *Tree) Commit(ctx context.Context, ns common.Namespace, version uint64) 
 	if err := t.begin(ctx); err != nil {
 		return nil, hash.Hash{}, err
 	}
-	if t.streams() {
+	if t.streams(version) {
 		return t.commitStream(ctx, ns, version)
 	}
 	root, err := t.newRoot(ctx, ns, version)
@@ -94,7 +94,7 @@ func (t *Tree) commit(ctx context.Context, root node.Root) (writelog.WriteLog, e
 		t.revert() // changed and changed back
 	}
 	if root == t.base && !root.IsEmpty() {
-		t.settle(root, t.baseAddress, nil) // nothing to write
+		t.settle(root, t.baseAddress, pieces[*node.Pointer]{}) // nothing to write
 		return log, nil
 	}
 	batch, err := t.newBatch(ctx, root.Namespace, root.Version)
@@ -170,14 +170,16 @@ func giveUp(ctx context.Context, batch db.Batch, err error) error {
 type candidate struct {
 	root    node.Root
 	node    *node.Pointer // nil: empty
-	removed []removal
+	removed pieces[removal]
 	log     writelog.WriteLog
 	// logPut says that the batch has the write log already.
 	logPut bool
 
 	address node.Address
 	// written are the pointers to the nodes that were written, with their new addresses.
-	written []*node.Pointer
+	written pieces[*node.Pointer]
+	// passes are those of them that are known to be in the batch, with all that is below.
+	passes pieces[*node.Pointer]
 }
 
 // write fills a batch with what it does not have yet of a candidate, and commits it.
@@ -189,13 +191,11 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) error {
 		c.address = c.node.Address
 	default:
 		c.address = batch.Address()
-		nodes = newNodeWriter(ctx, c.address, t.ndb.Info().EmbedBytes, c.node)
+		nodes = newNodeWriter(ctx, c.address, t.ndb.Info().EmbedBytes, c.node, &c.passes)
 		defer nodes.close()
 	}
-	for _, r := range c.removed {
-		if err := batch.Remove(ctx, r.address, r.position); err != nil {
-			return err
-		}
+	if err := remove(ctx, batch, &c.removed); err != nil {
+		return err
 	}
 	if t.ndb.Info().Capabilities.WriteLogs && !c.logPut {
 		if err := putWriteLog(ctx, batch, c.log); err != nil {
@@ -203,19 +203,30 @@ func (t *Tree) write(ctx context.Context, batch db.Batch, c *candidate) error {
 		}
 	}
 	if nodes != nil {
-		var err error
-		if c.written, err = nodes.put(batch); err != nil {
+		written, err := nodes.put(batch)
+		if err != nil {
+			return err
+		}
+		c.written.join(&written)
+	}
+	return batch.Commit(ctx, c.root, c.address)
+}
+
+// remove tells a batch of the entries that go.
+func remove(ctx context.Context, batch db.Batch, removed *pieces[removal]) error {
+	for r := range removed.all() {
+		if err := batch.Remove(ctx, r.address, r.position); err != nil {
 			return err
 		}
 	}
-	return batch.Commit(ctx, c.root, c.address)
+	return nil
 }
 
 // settleAs makes a candidate that was committed the tree's base.
 func (t *Tree) settleAs(ctx context.Context, c *candidate) error {
 	if c.root.IsEmpty() {
 		t.root = nil
-		t.settle(c.root, c.address, nil)
+		t.settle(c.root, c.address, pieces[*node.Pointer]{})
 		return nil
 	}
 	// The root may have been there already: committed by somebody else, or by a run that ended before it
@@ -260,18 +271,18 @@ const logEntryOverhead = 16
 // is stored elsewhere than this tree put it.
 func (t *Tree) revert() {
 	t.root = basePointer(t.base, t.baseAddress)
-	t.removed, t.cached = nil, held{}
+	t.removed, t.cached = pieces[removal]{}, held{}
 	t.generation++
 }
 
 // settle makes root the tree's base: written are the pointers to the nodes that are clean from now on.
-func (t *Tree) settle(root node.Root, address node.Address, written []*node.Pointer) {
-	for _, ptr := range written {
+func (t *Tree) settle(root node.Root, address node.Address, written pieces[*node.Pointer]) {
+	for ptr := range written.all() {
 		ptr.Clean = true
 		t.cached.add(weigh(ptr.Node))
 	}
 	t.base, t.baseAddress, t.resolved = root, address, true
-	t.removed = nil
+	t.removed = pieces[removal]{}
 	t.changes = newChanges()
 	t.generation++
 	t.trim()

@@ -11,27 +11,39 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
 )
 
-// streams says whether Commit writes what it makes of the changes at once, and keeps none of it but the
-// uppermost nodes: where it is more than the tree may keep in memory.
-func (t *Tree) streams() bool {
-	applied := t.root == nil || t.root.Clean
+// streams says whether Commit writes what it makes of the changes at once: where these are many, none is applied
+// yet, and there will be something to write.
+func (t *Tree) streams(version uint64) bool {
 	n := len(t.changes.pending)
-	return applied && t.ndb != nil && n > 4*t.runChanges &&
+	return t.ndb != nil && (t.root == nil || t.root.Clean) && n == t.changes.list.len() && n > 4*min(t.runChanges, keptChanges) &&
+		(t.base.IsEmpty() || version != t.base.Version)
+}
+
+// drops says whether Commit keeps nothing in memory of what it makes of the changes but the uppermost nodes:
+// where it is more than the tree may keep.
+func (t *Tree) drops() bool {
+	n := len(t.changes.pending)
+	return n > 4*t.runChanges &&
 		(n > share(t.capacity, 4) || t.changes.memory.used+n*nodeOverhead > share(t.capacityBytes, 4))
 }
 
 // commitStream is Commit that applies changes, and hashes and writes nodes, at the same time.
-func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version uint64) (writelog.WriteLog, hash.Hash, error) {
+func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version uint64) (_ writelog.WriteLog, _ hash.Hash, err error) {
+	keeps, forks := !t.drops(), newForks(t.root != nil)
+	defer func() {
+		if err != nil || !keeps {
+			t.cached = t.nodesInMemory()
+		}
+	}()
 	fail := func(err error) (writelog.WriteLog, hash.Hash, error) {
 		return nil, hash.Hash{}, fmt.Errorf("mkvs: commit version %d: %w", version, err)
 	}
-	forks := newForks(t.root != nil)
 	r := t.changes.sorted(t.changes.pending, forks)
 	batch, err := t.newBatch(ctx, ns, version)
 	if err != nil {
 		return fail(err)
 	}
-	c, err := t.applyAndPut(ctx, batch, r, forks)
+	c, err := t.applyAndPut(ctx, batch, r, forks, keeps)
 	if err != nil {
 		return fail(giveUp(ctx, batch, err))
 	}
@@ -42,22 +54,26 @@ func (t *Tree) commitStream(ctx context.Context, ns common.Namespace, version ui
 	if err := t.settleAs(ctx, c); err != nil {
 		return nil, hash.Hash{}, err
 	}
-	t.cached = t.nodesInMemory()
 	return c.log, c.root.Hash, nil
 }
 
-// applyAndPut applies a run, and puts what that makes of nodes, all but the uppermost ones, into a batch.
-func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks forks) (*candidate, error) {
+// applyAndPut applies a run, and puts what that makes of nodes, all but the uppermost ones, into a batch. keeps
+// says whether they stay in memory.
+func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks forks, keeps bool) (*candidate, error) {
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s := newStream(batch, t.ndb.Info().EmbedBytes, t.runChanges, forks)
+	if s.keeps = keeps; keeps {
+		s.runChanges = min(t.runChanges, keptChanges)
+	}
 	var c candidate
+	var loaded held
 	var applyErr error
 	go func() {
 		defer close(s.runs)
 		var a *applier
 		c.node, a, applyErr = t.apply(working, r, forks, s)
-		c.removed = a.removed
+		c.removed, c.written, c.passes, loaded = a.removed, a.written, a.passes, a.loaded
 	}()
 	log := &logWriter{}
 	if t.writeLog && t.ndb.Info().Capabilities.WriteLogs {
@@ -76,6 +92,9 @@ func (t *Tree) applyAndPut(ctx context.Context, batch db.Batch, r run, forks for
 	}
 	if applyErr != nil {
 		return nil, applyErr
+	}
+	if keeps {
+		t.cached.add(loaded)
 	}
 	for !log.done() {
 		if err := log.put(ctx, batch); err != nil {

@@ -39,3 +39,9 @@ func EachInMemory(t *Tree, f func(*node.Pointer)) {
 
 // SetBuilderChanges sets how many entries a builder makes nodes of at once.
 func SetBuilderChanges(b *Builder, n int) { b.most = n }
+
+// CountedInMemory is what a tree takes the stored nodes in memory for, in bytes, whereas BytesInMemory counts them.
+func CountedInMemory(t *Tree) int { return t.cached.bytes }
+
+// Base is the root that the tree was last committed as.
+func (t *Tree) Base() node.Root { return t.base }

@@ -77,7 +77,7 @@ func (f *fetcher) gather(ptr *node.Pointer, depth node.Depth, r run) error {
 // add adds the paths of a run's keys from a node on that is not in memory.
 func (f *fetcher) add(ptr *node.Pointer, depth node.Depth, r run) error {
 	read := ptr
-	if f.a.stream != nil { // what is read to be changed is not kept
+	if f.a.drops() { // what is read to be changed is not kept
 		copied := *ptr
 		read = &copied
 		if f.a.fetched == nil {

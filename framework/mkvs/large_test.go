@@ -115,51 +115,61 @@ func (m model) clone() model {
 // behind, and can be made again.
 func TestLargeCommitFails(t *testing.T) {
 	manyWorkers(t)
-	ctx := t.Context()
+	ways := map[string][]mkvs.Option{
+		"kept":    {mkvs.WithCapacity(0), mkvs.WithRunChanges(10)},
+		"dropped": {mkvs.WithCapacity(100), mkvs.WithRunChanges(30)},
+	}
 	for _, call := range []string{"NewBatch", "GetPath", "GetNode", "Put", "EndRun", "Remove", "PutWriteLog", "Commit", "cancel"} {
-		t.Run(call, func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(3, 4))
-			ndb := newStrictDB()
-			opts := []mkvs.Option{mkvs.WithCapacity(100), mkvs.WithRunChanges(30)}
-			tree := mkvs.New(ndb, node.RootTypeState, opts...)
-			now := model{}
-			randomChanges(t, rng, tree, now, 1500)
-			_, root := commit(t, tree, 1)
-			tree = mkvs.NewWithRoot(ndb, root, opts...)
-			randomChanges(t, rng, tree, now, 1200)
-			for _, after := range []int{0, 100} {
-				failing, cancel := context.WithCancel(ctx)
-				seen := 0
-				ndb.fail = func(c string) error {
-					if c != call && call != "cancel" {
-						return nil
-					}
-					if seen++; seen <= after {
-						return nil
-					}
-					if call == "cancel" {
-						cancel()
-						return nil
-					}
-					return errInjected
-				}
-				_, _, err := tree.Commit(failing, testNamespace, 2)
+		for name, opts := range ways {
+			t.Run(call+"/"+name, func(t *testing.T) { largeCommitFails(t, call, opts) })
+		}
+	}
+}
+
+func largeCommitFails(t *testing.T, call string, opts []mkvs.Option) {
+	ctx := t.Context()
+	rng := rand.New(rand.NewPCG(3, 4))
+	ndb := newStrictDB()
+	tree := mkvs.New(ndb, node.RootTypeState, opts...)
+	now := model{}
+	randomChanges(t, rng, tree, now, 1500)
+	_, root := commit(t, tree, 1)
+	tree = mkvs.NewWithRoot(ndb, root, opts...)
+	randomChanges(t, rng, tree, now, 1200)
+	for _, after := range []int{0, 100} {
+		failing, cancel := context.WithCancel(ctx)
+		seen := 0
+		ndb.fail = func(c string) error {
+			if c != call && call != "cancel" {
+				return nil
+			}
+			if seen++; seen <= after {
+				return nil
+			}
+			if call == "cancel" {
 				cancel()
-				ndb.fail = nil
-				if want := map[bool]error{true: context.Canceled, false: errInjected}[call == "cancel"]; seen > after && !errors.Is(err, want) || seen <= after && err != nil {
-					t.Fatalf("committed after %d of %d calls: %v", after, seen, err)
-				}
-				if err == nil { // it takes no more calls than that
-					return
-				}
+				return nil
 			}
-			if _, root := commit(t, tree, 2); root.Hash != now.root() {
-				t.Errorf("root %s, want %s", root.Hash, now.root())
-			}
-			if err := now.checkContents(ctx, tree); err != nil {
-				t.Error(err)
-			}
-		})
+			return errInjected
+		}
+		_, _, err := tree.Commit(failing, testNamespace, 2)
+		cancel()
+		ndb.fail = nil
+		if want := map[bool]error{true: context.Canceled, false: errInjected}[call == "cancel"]; seen > after && !errors.Is(err, want) || seen <= after && err != nil {
+			t.Fatalf("committed after %d of %d calls: %v", after, seen, err)
+		}
+		if err == nil { // it takes no more calls than that
+			return
+		}
+		if counted, there := mkvs.CountedInMemory(tree), mkvs.BytesInMemory(tree); counted != there {
+			t.Errorf("after %d of %d calls: %d bytes in memory, and the tree takes them for %d", after, seen, there, counted)
+		}
+	}
+	if _, root := commit(t, tree, 2); root.Hash != now.root() {
+		t.Errorf("root %s, want %s", root.Hash, now.root())
+	}
+	if err := now.checkContents(ctx, tree); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -60,10 +60,9 @@ func (m *nodes) leaf(key node.Key, value []byte) *node.Pointer {
 	return ptr
 }
 
-// internal makes an internal node, whose hash is computed.
+// internal makes an internal node, which has no hash yet.
 func (m *nodes) internal(label node.Key, bits node.Depth, own, left, right *node.Pointer) *node.Pointer {
 	n := node.InternalNode{
-		Hash:  node.InternalHash(label, bits, partHash(own), partHash(left), partHash(right)),
 		Label: label, LabelBitLength: bits, LeafNode: own, Left: left, Right: right,
 	}
 	if m.shelf == nil {
@@ -71,7 +70,7 @@ func (m *nodes) internal(label node.Key, bits node.Depth, own, left, right *node
 	}
 	ptr, inner := m.shelf.pointers.next(), m.shelf.internals.next()
 	*inner = n
-	*ptr = node.Pointer{Hash: n.Hash, Node: inner}
+	*ptr = node.Pointer{Node: inner}
 	return ptr
 }
 

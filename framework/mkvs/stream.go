@@ -12,9 +12,11 @@ import (
 	"github.com/ckpt-project/ckpt/framework/mkvs/writelog"
 )
 
-// stream takes a large tree's nodes off the appliers' hands as soon as they are made: subtrees are encoded
-// and sent to be put into the batch, and their memory is used again.
+// stream takes nodes off the appliers' hands as soon as they are made: subtrees are encoded and sent to be put
+// into the batch. Those of a large tree are not kept: their memory is used again.
 type stream struct {
+	// keeps says that nodes stay in memory.
+	keeps      bool
 	self       node.Address
 	embedBytes int
 	// runChanges is how many changes those of a run are made by, at most.
@@ -41,6 +43,7 @@ const (
 	bytesAhead = 16 << 20
 )
 
+// newStream returns a stream to a batch that keeps no nodes.
 func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream {
 	workers := cap(forks) + 1
 	return &stream{
@@ -52,9 +55,36 @@ func newStream(batch db.Batch, embedBytes, runChanges int, forks forks) *stream 
 	}
 }
 
+// keptChanges is runChanges where nodes stay in memory: there are some runs for each goroutine then.
+const keptChanges = hashChanges
+
 // newRun returns an empty run.
 func (s *stream) newRun() *encodedRun {
 	return &encodedRun{buf: make([]byte, 0, min(s.longest.Load(), maxRunRoom))}
+}
+
+// takeRun returns an empty run, in memory that was used before where there is some. What stays in memory is
+// written by many short streams, of which one uses that of others.
+func (s *stream) takeRun() (r *encodedRun) {
+	if s.keeps {
+		r = newPart()
+	} else {
+		r = take(s.spareRuns, s.newRun)
+	}
+	r.buf, r.lengths, r.goesOn = r.buf[:0], r.lengths[:0], false
+	return r
+}
+
+// giveRun leaves a run that was put to be used again.
+func (s *stream) giveRun(r *encodedRun) {
+	switch {
+	case r.buf == nil:
+	case s.keeps && cap(r.buf) > maxRunRoom: // it held large values
+	case s.keeps:
+		spareParts.Put(r)
+	default:
+		give(s.spareRuns, r)
+	}
 }
 
 // maxRunRoom bounds the memory that a run takes before it needs it.
@@ -72,14 +102,17 @@ type desk struct {
 	encoder *encoder
 }
 
+func (s *stream) newDesk() *desk { return &desk{encoder: newEncoder(s.self, s.embedBytes)} }
+
 // encodedRun holds records, each behind its position.
 type encodedRun struct {
 	buf     []byte
 	lengths []entryLength
 	// goesOn says that the run does not end here.
 	goesOn bool
-	// log is a part of the write log, where that is what there is to put.
-	log writelog.WriteLog
+	// log is a part of the write log, or removed are entries that go, where that is what there is to put.
+	log     writelog.WriteLog
+	removed pieces[removal]
 	// room is what it takes of the stream's.
 	room int64
 }
@@ -90,6 +123,7 @@ func (s *stream) send(ctx context.Context, r *encodedRun) error {
 	for i := range r.log {
 		bytes += len(r.log[i].Key) + len(r.log[i].Value)
 	}
+	bytes += r.removed.len() * removalBytes
 	r.room = int64(min(bytes, bytesAhead))
 	if err := s.room.Acquire(ctx, r.room); err != nil {
 		return context.Cause(ctx)
@@ -101,6 +135,9 @@ func (s *stream) send(ctx context.Context, r *encodedRun) error {
 		return context.Cause(ctx)
 	}
 }
+
+// removalBytes is what an entry that goes takes, about.
+const removalBytes = 64
 
 type entryLength struct{ position, record int }
 
@@ -127,11 +164,14 @@ func give[T any](spare chan *T, x *T) {
 	}
 }
 
-// applyAndSend is apply for a subtree whose nodes are sent. Its uppermost node stays, because it moves where
+// applyAndSend is apply for a subtree whose nodes are sent. Its uppermost node is not, because it moves where
 // its parent's other parts go; what is below it has its place.
 func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*node.Pointer, error) {
+	if a.stream.keeps {
+		return a.applyKeepAndSend(ptr, depth, r)
+	}
 	s := a.stream
-	d := take(s.spareDesks, func() *desk { return &desk{encoder: newEncoder(s.self, s.embedBytes)} })
+	d := take(s.spareDesks, s.newDesk)
 	before := a.nodes
 	a.nodes = nodes{shelf: &d.shelf}
 	out, err := a.apply(ptr, depth, r)
@@ -139,6 +179,7 @@ func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*nod
 	if err != nil || out == nil || out.Clean {
 		return out, err
 	}
+	hashBelow(out)
 	if n, ok := out.Node.(*node.InternalNode); ok {
 		if err := s.sendBelow(a.ctx, d.encoder, n, depth, r.first()); err != nil {
 			return nil, err
@@ -150,13 +191,48 @@ func (a *applier) applyAndSend(ptr *node.Pointer, depth node.Depth, r run) (*nod
 	return out, nil
 }
 
+// applyKeepAndSend is applyAndSend where what is sent stays in memory.
+func (a *applier) applyKeepAndSend(ptr *node.Pointer, depth node.Depth, r run) (*node.Pointer, error) {
+	s := a.stream
+	out, err := a.apply(ptr, depth, r)
+	if err != nil {
+		return nil, err
+	}
+	if a.removed.len() > 0 {
+		if err := s.send(a.ctx, &encodedRun{removed: a.removed}); err != nil {
+			return nil, err
+		}
+		a.removed = pieces[removal]{}
+	}
+	if out == nil || out.Clean {
+		return out, nil
+	}
+	hashBelow(out)
+	n, ok := out.Node.(*node.InternalNode)
+	if !ok {
+		return out, nil
+	}
+	d := take(s.spareDesks, s.newDesk)
+	d.encoder.notes = true
+	if err := s.sendBelow(a.ctx, d.encoder, n, depth, r.first()); err != nil {
+		return nil, err
+	}
+	a.written.join(&d.encoder.written)
+	give(s.spareDesks, d)
+	for _, child := range [2]*node.Pointer{n.Left, n.Right} {
+		if isSent(child) {
+			a.passes.add(child)
+		}
+	}
+	return out, nil
+}
+
 // sendBelow sends what is below a node, whose position is the first depth bits of key, and was not sent before.
 func (s *stream) sendBelow(ctx context.Context, e *encoder, n *node.InternalNode, depth node.Depth, key node.Key) error {
 	var out *encodedRun
 	e.put = func(position, record []byte) error {
 		if out == nil {
-			out = take(s.spareRuns, s.newRun)
-			out.buf, out.lengths = out.buf[:0], out.lengths[:0]
+			out = s.takeRun()
 		}
 		out.add(position, record)
 		return nil
@@ -252,9 +328,7 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log *logWriter) er
 		case r != nil:
 			err = r.put(ctx, batch)
 			s.room.Release(r.room)
-			if r.log == nil {
-				give(s.spareRuns, r)
-			}
+			s.giveRun(r)
 		default:
 			err = log.put(ctx, batch)
 		}
@@ -265,8 +339,11 @@ func (s *stream) putRuns(ctx context.Context, batch db.Batch, log *logWriter) er
 }
 
 func (r *encodedRun) put(ctx context.Context, batch db.Batch) error {
-	if r.log != nil {
+	switch {
+	case r.log != nil:
 		return putWriteLog(ctx, batch, r.log)
+	case r.removed.len() > 0:
+		return remove(ctx, batch, &r.removed)
 	}
 	rest := r.buf
 	for _, l := range r.lengths {

@@ -48,7 +48,7 @@ type Tree struct {
 	// root points to the root node, nil where the tree is empty. Above a node that is not clean none is.
 	root *node.Pointer
 	// removed are the entries that base reaches and root does not.
-	removed []removal
+	removed pieces[removal]
 	// changes are what was done to keys since base; those that are applied are in root. Without a write log
 	// these are forgotten.
 	changes  changes

@@ -19,8 +19,10 @@ type encoder struct {
 
 	// written are the pointers to what was put, where that is wanted; Address and Embedded are set in them,
 	// Clean is not before the batch is committed.
-	written []*node.Pointer
+	written pieces[*node.Pointer]
 	notes   bool
+	// passes are pointers to what was put before and is still in memory.
+	passes map[*node.Pointer]struct{}
 
 	path     node.Key
 	stack    []toEncode
@@ -51,6 +53,12 @@ func (e *encoder) encode(ctx context.Context, ptr *node.Pointer, depth node.Dept
 		}
 		p := e.stack[len(e.stack)-1]
 		e.stack = e.stack[:len(e.stack)-1]
+		if _, sent := e.passes[p.ptr]; sent {
+			if err := e.sent(); err != nil {
+				return err
+			}
+			continue
+		}
 		e.done(p.ptr, false)
 		switch n := p.ptr.Node.(type) {
 		case nil:
@@ -117,7 +125,7 @@ func (e *encoder) child(ptr *node.Pointer, side int) node.Child {
 func (e *encoder) done(ptr *node.Pointer, embedded bool) {
 	ptr.Address, ptr.Embedded = e.self, embedded
 	if e.notes {
-		e.written = append(e.written, ptr)
+		e.written.add(ptr)
 	}
 }
 
@@ -152,8 +160,9 @@ func newPart() *encodedRun {
 }
 
 // newNodeWriter begins to encode the nodes in memory that are not clean from root on, which is not. Those
-// that were put before are left out; the others then are several runs. put has to be called, or close.
-func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root *node.Pointer) *nodeWriter {
+// that were put before, and are not in memory or among passes, are left out; the others then are several runs.
+// put has to be called, or close.
+func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root *node.Pointer, passes *pieces[*node.Pointer]) *nodeWriter {
 	w := &nodeWriter{parts: make(chan *encodedRun, partsAhead), encoder: newEncoder(self, embedBytes)}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	part := newPart()
@@ -167,7 +176,10 @@ func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root 
 		return nil
 	}
 	begun := false
-	w.encoder.notes = true
+	w.encoder.notes, w.encoder.passes = true, make(map[*node.Pointer]struct{}, passes.len())
+	for ptr := range passes.all() {
+		w.encoder.passes[ptr] = struct{}{}
+	}
 	w.encoder.put = func(position, record []byte) error {
 		begun = true
 		if part.add(position, record); len(part.buf) < encodedPart {
@@ -192,13 +204,13 @@ func newNodeWriter(ctx context.Context, self node.Address, embedBytes int, root 
 }
 
 // put puts the nodes into a batch, and returns the pointers to them.
-func (w *nodeWriter) put(batch db.Batch) ([]*node.Pointer, error) {
+func (w *nodeWriter) put(batch db.Batch) (written pieces[*node.Pointer], err error) {
 	defer w.close()
 	for part := range w.parts {
 		err := part.put(w.ctx, batch)
 		spareParts.Put(part)
 		if err != nil {
-			return nil, err
+			return written, err
 		}
 	}
 	return w.encoder.written, w.err
@@ -212,9 +224,9 @@ func (w *nodeWriter) close() {
 }
 
 // dirtyPointers returns the pointers to all nodes that are not clean.
-func (t *Tree) dirtyPointers() []*node.Pointer {
+func (t *Tree) dirtyPointers() (dirty pieces[*node.Pointer]) {
 	if t.root == nil || t.root.Clean {
-		return nil
+		return dirty
 	}
 	found := []*node.Pointer{t.root}
 	for i := 0; i < len(found); i++ {
@@ -228,5 +240,5 @@ func (t *Tree) dirtyPointers() []*node.Pointer {
 			}
 		}
 	}
-	return found
+	return pieces[*node.Pointer]{last: found, n: len(found)}
 }
