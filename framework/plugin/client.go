@@ -214,8 +214,8 @@ func DialOptions() []grpc.DialOption {
 // of a fixed size it does not measure the connection all the time, and says less often that it can take
 // more; they bound what it holds in memory.
 const (
-	streamWindow     = 4 << 20
-	connectionWindow = 8 << 20
+	streamWindow     = 1 << 20
+	connectionWindow = 4 << 20
 	readBuffer       = 128 << 10
 	writeBuffer      = 64 << 10
 )

@@ -39,11 +39,7 @@ func yielded[T any](d *supervised, ctx context.Context, from func(ndb db.NodeDB)
 			yield(none, err)
 			return
 		}
-		for item, err := range from(in.NodeDB) {
-			if !yield(item, d.failure(in, err)) {
-				return
-			}
-		}
+		from(in.NodeDB)(func(item T, err error) bool { return yield(item, d.failure(in, err)) })
 	}
 }
 
