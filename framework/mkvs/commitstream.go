@@ -15,7 +15,8 @@ import (
 // yet, and there will be something to write.
 func (t *Tree) streams(version uint64) bool {
 	n := len(t.changes.pending)
-	return t.ndb != nil && (t.root == nil || t.root.Clean) && n == t.changes.list.len() && n > 4*min(t.runChanges, keptChanges) &&
+	applied := t.root != nil && !t.root.Clean || t.removed.len() > 0 // also where that has left nothing
+	return t.ndb != nil && !applied && n == t.changes.list.len() && n > 4*min(t.runChanges, keptChanges) &&
 		(t.base.IsEmpty() || version != t.base.Version)
 }
 

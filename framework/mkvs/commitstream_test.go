@@ -1,15 +1,83 @@
 package mkvs_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
 	"testing"
 
+	"github.com/ckpt-project/ckpt/backends/memory"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs"
+	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
+
+// A tree that was emptied, applied, and filled again with many entries, still names the entries that go.
+func TestFillEmptiedTree(t *testing.T) {
+	const n = 300
+	fill := func(tree *mkvs.Tree, value string) {
+		for i := range n {
+			insert(t, tree, fmt.Sprint(i), value)
+		}
+	}
+	empty := func(tree *mkvs.Tree) {
+		for i := range n {
+			remove(t, tree, fmt.Sprint(i))
+		}
+		contents(t, tree) // which applies it
+	}
+	for name, opts := range map[string][]mkvs.Option{"write log": nil, "no write log": {mkvs.WithoutWriteLog()}} {
+		t.Run(name, func(t *testing.T) {
+			tree := mkvs.New(newStrictDB(), node.RootTypeState, opts...)
+			fill(tree, "value")
+			commit(t, tree, 1)
+			empty(tree)
+			fill(tree, "other")
+			commit(t, tree, 2)
+		})
+	}
+	t.Run("small commit that failed", func(t *testing.T) {
+		ndb := newStrictDB()
+		tree := mkvs.New(ndb, node.RootTypeState, mkvs.WithoutWriteLog())
+		insert(t, tree, "a", "1", "b", "1")
+		commit(t, tree, 1)
+		remove(t, tree, "a", "b")
+		ndb.fail = func(call string) error { return map[string]error{"Commit": errInjected}[call] }
+		if _, _, err := tree.Commit(t.Context(), testNamespace, 2); !errors.Is(err, errInjected) {
+			t.Fatal(err)
+		}
+		ndb.fail = nil
+		fill(tree, "other")
+		commit(t, tree, 2)
+	})
+	t.Run("on a database", func(t *testing.T) {
+		ctx := t.Context()
+		ndb, err := openDB(ctx, memory.New(), db.Config{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer ndb.Close(ctx)
+		tree := mkvs.New(ndb, node.RootTypeState)
+		next := func(version uint64, value string) {
+			fill(tree, value)
+			_, root := commit(t, tree, version)
+			if err := ndb.Finalize(ctx, []node.Root{root}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		next(1, "value")
+		empty(tree)
+		next(2, "other")
+		if err := ndb.Prune(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		if report, err := ndb.Check(ctx, db.CheckOptions{}); err != nil || !report.OK() {
+			t.Errorf("%+v, %v", report, err)
+		}
+	})
+}
 
 // Nodes that were written while others were made stay in memory, with the hashes that they are stored under, and
 // are counted as what they take; the next versions read nothing.

@@ -79,9 +79,8 @@ func (s *stream) takeRun() (r *encodedRun) {
 func (s *stream) giveRun(r *encodedRun) {
 	switch {
 	case r.buf == nil:
-	case s.keeps && cap(r.buf) > maxRunRoom: // it held large values
 	case s.keeps:
-		spareParts.Put(r)
+		givePart(r)
 	default:
 		give(s.spareRuns, r)
 	}

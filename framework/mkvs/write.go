@@ -159,6 +159,13 @@ func newPart() *encodedRun {
 	return part
 }
 
+// givePart leaves a part that was put to be used again, unless large values have made it large.
+func givePart(part *encodedRun) {
+	if cap(part.buf) <= maxRunRoom {
+		spareParts.Put(part)
+	}
+}
+
 // newNodeWriter begins to encode the nodes in memory that are not clean from root on, which is not. Those
 // that were put before, and are not in memory or among passes, are left out; the others then are several runs.
 // put has to be called, or close.
@@ -208,7 +215,7 @@ func (w *nodeWriter) put(batch db.Batch) (written pieces[*node.Pointer], err err
 	defer w.close()
 	for part := range w.parts {
 		err := part.put(w.ctx, batch)
-		spareParts.Put(part)
+		givePart(part)
 		if err != nil {
 			return written, err
 		}

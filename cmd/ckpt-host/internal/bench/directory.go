@@ -74,10 +74,9 @@ func (d *workDir) held() []*os.File {
 // remove removes the directory with all that is in it.
 func (d *workDir) remove() error {
 	root, err := os.OpenRoot(d.path)
-	if err != nil {
-		return fmt.Errorf("removing what was made: %w", err)
+	if err == nil {
+		err = errors.Join(removeAll(root), root.Close())
 	}
-	err = errors.Join(removeAll(root), root.Close())
 	if d.lock != nil {
 		err = errors.Join(err, d.lock.Close())
 	}
