@@ -192,3 +192,68 @@ func TestWriteLogOfWhatWasAppliedBefore(t *testing.T) {
 		}
 	}
 }
+
+// Histories of many shapes, whose commits are refused at any call of the database, and tried again with more
+// changes: what is committed in the end is what the model has, and what the database was told agrees with it.
+func TestCommitsRefusedAnywhere(t *testing.T) {
+	manyWorkers(t)
+	for seed := range uint64(24) {
+		rng := rand.New(rand.NewPCG(seed, 77))
+		ndb := newStrictDB()
+		ndb.info.EmbedBytes = []int{0, 20, 40, 200}[rng.IntN(4)]
+		opts := []mkvs.Option{
+			mkvs.WithCapacity([]int{0, 50, 1000}[rng.IntN(3)]), mkvs.WithRunChanges([]int{1, 5, 64, 200}[rng.IntN(4)]),
+		}
+		if rng.IntN(3) == 0 {
+			opts = append(opts, mkvs.WithoutWriteLog())
+		}
+		prefix := []string{"", "a long prefix that all of them have ", "x"}[rng.IntN(3)]
+		tree := mkvs.New(ndb, node.RootTypeState, opts...)
+		now := model{}
+		for version := uint64(1); version <= 5; version++ {
+			for range rng.IntN(1200) {
+				key := prefix
+				for range 1 + rng.IntN(4) {
+					key += string(rune('a' + rng.IntN(12)))
+				}
+				if version%2 == 0 && rng.IntN(3) == 0 {
+					remove(t, tree, key)
+					delete(now, key)
+					continue
+				}
+				value := fmt.Sprint(rng.IntN(3)) + strings.Repeat("v", rng.IntN(60))
+				insert(t, tree, key, value)
+				now[key] = []byte(value)
+			}
+			committed := false
+			for tries := 0; tries < 3 && !committed; tries++ {
+				left := 1 + rng.IntN(600)
+				ndb.fail = func(string) error {
+					if left--; left < 0 {
+						return errInjected
+					}
+					return nil
+				}
+				_, _, err := tree.Commit(t.Context(), testNamespace, version)
+				ndb.fail = nil
+				if committed = err == nil; !committed && rng.IntN(2) == 0 {
+					key := prefix + fmt.Sprint("more", rng.IntN(5))
+					insert(t, tree, key, "v")
+					now[key] = []byte("v")
+				}
+			}
+			if !committed {
+				commit(t, tree, version)
+			}
+			if tree.Base().Hash != now.root() {
+				t.Fatalf("seed %d, version %d: another root than the model's", seed, version)
+			}
+			if err := now.checkContents(t.Context(), tree); err != nil {
+				t.Fatalf("seed %d, version %d: %v", seed, version, err)
+			}
+			if rng.IntN(3) == 0 {
+				tree = mkvs.NewWithRoot(ndb, tree.Base(), append(opts, mkvs.WithVerifyReads())...)
+			}
+		}
+	}
+}
