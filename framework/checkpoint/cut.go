@@ -264,8 +264,8 @@ func (p *pipeline) open(ctx context.Context, index uint64) (*chunkWork, error) {
 func (p *pipeline) write(index uint64, in <-chan *segment, counts <-chan [2]uint64) error {
 	file, err := p.files.create(index)
 	if err != nil {
-		for range in {
-			continue // so that whoever makes the chunk does not wait for ever
+		for s := range in { // so that whoever makes the chunk does not wait for ever
+			s.release()
 		}
 		return err
 	}

@@ -1,6 +1,7 @@
 package checkpoint
 
 import (
+	"context"
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"sync"
 
 	"github.com/golang/snappy"
+	"golang.org/x/sync/semaphore"
 
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -33,25 +35,41 @@ const (
 	cborNull    byte = 0xf6
 )
 
-// segmentBytes is how much of a chunk goes from the layout to the compressor at once. With
-// segmentsAhead, it bounds the memory that a chunk in the making takes.
+// segmentBytes is how much of a chunk goes from the layout to the compressor at once: so little that it is still in
+// the processor's cache. aheadBytes is how much of it may wait there, and one entry; it bounds the memory that a
+// chunk in the making takes.
 const (
-	segmentBytes  = 1 << 20
-	segmentsAhead = 4
+	segmentBytes = 256 << 10
+	aheadBytes   = 4 << 20
 )
 
 // segment is a run of encoded entries; ends are where in data they end.
 type segment struct {
 	data []byte
 	ends []int
+	// taken is what it takes of ahead, which is nil where nothing bounds it.
+	ahead *semaphore.Weighted
+	taken int64
 }
 
 var segments = sync.Pool{New: func() any { return &segment{data: make([]byte, 0, segmentBytes+4096)} }}
+
+// release gives a segment's memory up, and its place.
+func (s *segment) release() {
+	if s.ahead != nil {
+		s.ahead.Release(s.taken)
+	}
+	if cap(s.data) <= 2*segmentBytes { // one with a huge value in it isn't kept
+		s.data, s.ends, s.ahead = s.data[:0], s.ends[:0], nil
+		segments.Put(s)
+	}
+}
 
 // chunkEncoder takes the entries of one chunk, in order, and passes them on to a compressor, which
 // works beside it. It belongs to one goroutine.
 type chunkEncoder struct {
 	out     chan<- *segment
+	ahead   *semaphore.Weighted
 	current *segment
 	limits  *Limits
 	entries int
@@ -60,8 +78,9 @@ type chunkEncoder struct {
 
 // newChunkEncoder returns an encoder, and what its compressor receives from.
 func newChunkEncoder(limits *Limits) (*chunkEncoder, <-chan *segment) {
-	ch := make(chan *segment, segmentsAhead)
-	return &chunkEncoder{out: ch, current: segments.Get().(*segment), limits: limits}, ch
+	ch := make(chan *segment, aheadBytes/segmentBytes)
+	e := &chunkEncoder{out: ch, ahead: semaphore.NewWeighted(aheadBytes), current: segments.Get().(*segment), limits: limits}
+	return e, ch
 }
 
 // check says whether the chunk is, so far, one that can be restored under the limits.
@@ -118,14 +137,23 @@ func (e *chunkEncoder) end() {
 	e.current.ends = append(e.current.ends, len(e.current.data))
 	if len(e.current.data) >= segmentBytes {
 		e.sent += int64(len(e.current.data))
-		e.out <- e.current
+		e.send()
 		e.current = segments.Get().(*segment)
 	}
 }
 
+// send passes the present segment on. It waits until there is room ahead; the compressor makes that, whatever
+// happens to it.
+func (e *chunkEncoder) send() {
+	s := e.current
+	s.ahead, s.taken = e.ahead, min(int64(len(s.data)), aheadBytes)
+	_ = e.ahead.Acquire(context.Background(), s.taken) // fails with its context alone
+	e.out <- s
+}
+
 // close ends the chunk: its compressor comes to an end. It must be called once.
 func (e *chunkEncoder) close() {
-	e.out <- e.current
+	e.send()
 	close(e.out)
 }
 
@@ -183,10 +211,7 @@ func compress(w io.Writer, in <-chan *segment) (compressed, error) {
 	c.begin(w)
 	for s := range in {
 		c.segment(s)
-		if cap(s.data) <= 2*segmentBytes { // one with a huge value in it isn't kept
-			s.data, s.ends = s.data[:0], s.ends[:0]
-			segments.Put(s)
-		}
+		s.release()
 	}
 	return c.end()
 }

@@ -2,6 +2,9 @@ package checkpoint
 
 import (
 	"bytes"
+	"context"
+	"errors"
+	"io"
 	"math/rand/v2"
 	"testing"
 
@@ -60,3 +63,45 @@ func TestCompressAnything(t *testing.T) {
 		}
 	})
 }
+
+// TestMoreThanFitsAhead has more in a chunk than may wait before its compressor, in small entries and in ones that
+// are larger than all of that, compressed or given up because its file can't be made.
+func TestMoreThanFitsAhead(t *testing.T) {
+	limits := Limits{}.withDefaults()
+	entries := [][]byte{make([]byte, aheadBytes+1), make([]byte, 3*aheadBytes)}
+	for range 3 * aheadBytes / 1000 {
+		entries = append(entries, make([]byte, 1000))
+	}
+	send := func(e *chunkEncoder) (raw int64) {
+		for _, b := range entries {
+			e.included(b)
+			raw += int64(len(appendBytesHead(nil, 1+len(b))) + 1 + len(b))
+		}
+		e.close()
+		return raw
+	}
+
+	e, in := newChunkEncoder(&limits)
+	sent := make(chan int64, 1)
+	go func() { sent <- send(e) }()
+	c, err := compress(io.Discard, in)
+	if raw := <-sent; err != nil || c.raw != raw {
+		t.Errorf("%d bytes of %d, %v", c.raw, raw, err)
+	}
+
+	e, in = newChunkEncoder(&limits)
+	go func() { sent <- send(e) }()
+	p := &pipeline{ctx: t.Context(), files: noFiles{}, limits: limits}
+	if err := p.write(0, in, nil); !errors.Is(err, errNoFile) {
+		t.Error(err)
+	}
+	<-sent
+}
+
+var errNoFile = errors.New("no file can be made")
+
+// noFiles makes no file.
+type noFiles struct{}
+
+func (noFiles) create(uint64) (io.WriteCloser, error)         { return nil, errNoFile }
+func (noFiles) done(context.Context, uint64, chunkInfo) error { panic("a chunk was made") }
