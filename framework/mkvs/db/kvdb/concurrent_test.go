@@ -27,6 +27,28 @@ func TestMain(m *testing.M) {
 
 // One goroutine makes versions, another prunes what is not pinned, others read: whatever they are told
 // of is right, or gone.
+// TestPinOfWhatIsPrunedMeanwhile pins a version that is pruned, and removed from the store, between the first look
+// at it and the second: it was there, and is told as pruned.
+func TestPinOfWhatIsPrunedMeanwhile(t *testing.T) {
+	f := newFixture(t, nil)
+	f.chain(1, 5)
+	f.reopen(nil) // so that nothing is known from memory
+	f.store.beforeSnapshot = func() {
+		removed, err := f.ndb.PruneBefore(f.ctx, 4)
+		if err == nil {
+			err = f.ndb.CollectGarbage(f.ctx, nil)
+		}
+		if err != nil || removed != 3 {
+			t.Error(removed, err)
+		}
+	}
+	_, err := f.ndb.Pin(f.ctx, 2, "reader")
+	wantErr(t, err, db.ErrVersionPruned)
+	if f.store.beforeSnapshot != nil {
+		t.Error("nothing was pruned meanwhile")
+	}
+}
+
 func TestReadersWhileVersionsComeAndGo(t *testing.T) {
 	f := newFixture(t, nil)
 	const versions = 60

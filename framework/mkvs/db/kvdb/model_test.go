@@ -44,6 +44,8 @@ type lastingStore struct {
 	// mostOpen is the largest number of them. onApply is called after each write, and may be nil.
 	mostOpen atomic.Int32
 	onApply  func()
+	// beforeSnapshot is called once, before the next snapshot is taken, and may be nil.
+	beforeSnapshot func()
 }
 
 func newLastingStore(t testing.TB) *lastingStore {

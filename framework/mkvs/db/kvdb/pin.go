@@ -72,10 +72,13 @@ func (d *DB) finalized(ctx context.Context, version uint64) error {
 		return fmt.Errorf("%w: version %d", db.ErrVersionNotFound, version)
 	}
 	v, err := d.version(ctx, version)
-	if err == nil && v == nil {
-		err = fmt.Errorf("%w: version %d", db.ErrVersionNotFound, version)
+	if err != nil || v != nil {
+		return err
 	}
-	return err
+	if err := d.prunedMeanwhile(version); err != nil {
+		return err
+	}
+	return fmt.Errorf("%w: version %d", db.ErrVersionNotFound, version)
 }
 
 // Version is the version that is kept.

@@ -15,6 +15,10 @@ func (s *lastingStore) Snapshot(ctx context.Context) (kv.Snapshot, error) {
 	if s.crashed {
 		return nil, errCrashed
 	}
+	if do := s.beforeSnapshot; do != nil {
+		s.beforeSnapshot = nil
+		do()
+	}
 	inner, err := s.Store.Snapshot(ctx)
 	if err != nil {
 		return nil, err
