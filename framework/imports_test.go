@@ -18,7 +18,7 @@ var floors = []struct {
 	name     string
 	packages []string
 }{
-	{"ground", []string{"framework/hash", "framework/common/errors", "framework/mkvs/writelog"}},
+	{"ground", []string{"framework/hash", "framework/common/durable", "framework/common/errors", "framework/mkvs/writelog"}},
 	{"names", []string{"framework/common", "framework/hash/lanes"}},
 	{"node", []string{"framework/mkvs/node"}},
 	{"contract", []string{"framework/mkvs/db", "framework/mkvs/proof", "framework/plugin/proto", "framework/mkvs/db/kvdb/kv", "conformance/vectors"}},

@@ -15,6 +15,7 @@ import (
 	"github.com/syndtr/goleveldb/leveldb/opt"
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
@@ -113,7 +114,7 @@ func makePrivateDir(dir string) error {
 	if err != nil {
 		return err
 	}
-	return storedir.SyncDir(filepath.Dir(dir))
+	return durable.SyncDir(filepath.Dir(dir))
 }
 
 // isHeld says whether an error is the engine's lock being held. It has no error of its own for that.

@@ -9,7 +9,7 @@ import (
 
 	"github.com/syndtr/goleveldb/leveldb/storage"
 
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 )
 
 // journals is the engine's storage, and watches what becomes of the records in its journals: the
@@ -34,7 +34,7 @@ func (j *journals) Create(fd storage.FileDesc) (storage.Writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := storedir.SyncDir(j.dir); err != nil {
+	if err := durable.SyncDir(j.dir); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
 	if fd.Type != storage.TypeJournal {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
@@ -230,7 +231,7 @@ func (s *store) Compact(ctx context.Context, progress func(done, total int64)) e
 	}
 	old := s.file
 	s.file, s.end, s.torn = f, end, false
-	return errors.Join(old.Close(), storedir.SyncDir(filepath.Dir(s.path)))
+	return errors.Join(old.Close(), durable.SyncDir(filepath.Dir(s.path)))
 }
 
 func (s *store) Close() error {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -141,7 +142,7 @@ func WriteArchiveFile(ctx context.Context, name, dir string, opts ExportOptions)
 	if err != nil {
 		err = errors.Join(err, removeIfThere(aside))
 	} else {
-		err = syncDir(filepath.Dir(name))
+		err = durable.SyncDir(filepath.Dir(name))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint: archive of %s: %w", a.Metadata.Root, err)

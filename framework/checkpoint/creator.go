@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/go-hclog"
 
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -478,7 +479,7 @@ func (f *checkpointFiles) finish(ctx context.Context, m *Metadata, manifest *Man
 	if err := syncFiles(ctx, f.unsafe); err != nil {
 		return err
 	}
-	if err := syncDir(filepath.Join(f.dir, chunksName)); err != nil {
+	if err := durable.SyncDir(filepath.Join(f.dir, chunksName)); err != nil {
 		return err
 	}
 	if manifest != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
 
@@ -52,7 +53,7 @@ func (c *fileCreator) Keep(ctx context.Context, root node.Root) error {
 	if kept, err := IsKept(dir); err != nil {
 		return err
 	} else if kept {
-		return syncTaken(dir) // who marked it may have been killed before the mark was safe
+		return durable.SyncTaken(dir) // who marked it may have been killed before the mark was safe
 	}
 	shop, err := openWorkshop(c.path)
 	if err != nil {
@@ -81,12 +82,12 @@ func (c *fileCreator) Unkeep(ctx context.Context, root node.Root) error {
 	}
 	err = os.Remove(filepath.Join(dir, keepName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return syncTaken(dir) // who took it away may have been killed before that was safe
+		return durable.SyncTaken(dir) // who took it away may have been killed before that was safe
 	}
 	if err != nil {
 		return fmt.Errorf("checkpoint: taking the mark of %s away: %w", dir, err)
 	}
-	return syncDir(dir)
+	return durable.SyncDir(dir)
 }
 
 // remove makes the checkpoint in dir disappear, unless it is marked to be kept or, where a checkpointer asks, it is

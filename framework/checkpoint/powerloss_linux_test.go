@@ -16,6 +16,7 @@ import (
 
 	"github.com/ckpt-project/ckpt/conformance/lossyfs"
 	"github.com/ckpt-project/ckpt/conformance/vectors"
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
 )
@@ -84,7 +85,7 @@ func powerChild(t *testing.T, dir string) {
 			t.Fatal(err)
 		}
 		for name := dir; ; name = filepath.Dir(name) {
-			if err := syncDir(name); err != nil {
+			if err := durable.SyncDir(name); err != nil {
 				t.Fatal(err)
 			}
 			if name == filepath.Dir(filepath.Dir(dir)) {
@@ -93,7 +94,7 @@ func powerChild(t *testing.T, dir string) {
 		}
 	}
 	if os.Getenv(powerTakenEnv) != "" {
-		if err := errors.Join(makeDirs(filepath.Dir(dir)), os.Mkdir(dir, dirMode)); err != nil {
+		if err := errors.Join(durable.MakeDirs(filepath.Dir(dir)), os.Mkdir(dir, dirMode)); err != nil {
 			t.Fatal(err)
 		}
 	}

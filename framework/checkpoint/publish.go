@@ -4,15 +4,15 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 )
 
 // A checkpoint is made in a directory of its own beside the others, and renamed into place when all of
@@ -31,38 +31,6 @@ const (
 	fileMode = 0o600
 )
 
-// makeDirs makes a directory, and those above it that are not there, and makes their names safe; also that of the one
-// that is there already: who made it may have been killed before its name was safe.
-func makeDirs(path string) error {
-	err := os.Mkdir(path, dirMode)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err := makeDirs(filepath.Dir(path)); err != nil {
-			return err
-		}
-		err = os.Mkdir(path, dirMode)
-	}
-	if errors.Is(err, fs.ErrExist) {
-		if err := os.MkdirAll(path, dirMode); err != nil { // no error unless it is no directory
-			return err
-		}
-		return syncTaken(filepath.Dir(path))
-	}
-	if err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncTaken makes the names in the directory above one that was there safe. It may be one that we must not read, or of
-// a file system that has no such thing: then whoever made ours could not have made its name safe, either.
-func syncTaken(parent string) error {
-	err := syncDir(parent)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil
-	}
-	return err
-}
-
 // workshop is the directory that a checkpoint is made in.
 type workshop struct {
 	path string
@@ -71,7 +39,7 @@ type workshop struct {
 
 // openWorkshop makes a directory in dataDir, with an empty checkpoint in it.
 func openWorkshop(dataDir string) (*workshop, error) {
-	if err := makeDirs(dataDir); err != nil {
+	if err := durable.MakeDirs(dataDir); err != nil {
 		return nil, err
 	}
 	for {
@@ -109,7 +77,7 @@ func (w *workshop) close() error {
 
 // publish renames the workshop's checkpoint to dir. Everything in it must be safe already.
 func (w *workshop) publish(dataDir, dir string) error {
-	if err := syncDir(w.result()); err != nil {
+	if err := durable.SyncDir(w.result()); err != nil {
 		return err
 	}
 	parent := filepath.Dir(dir)
@@ -126,13 +94,13 @@ func (w *workshop) publish(dataDir, dir string) error {
 			return err
 		}
 	}
-	return errors.Join(syncDir(parent), syncDir(dataDir))
+	return errors.Join(durable.SyncDir(parent), durable.SyncDir(dataDir))
 }
 
 // syncPlace makes the name of a checkpoint that somebody else has put into its place safe: they may have been killed before
 // it was.
 func syncPlace(dataDir, dir string) error {
-	return errors.Join(syncTaken(filepath.Dir(dir)), syncTaken(dataDir))
+	return errors.Join(durable.SyncTaken(filepath.Dir(dir)), durable.SyncTaken(dataDir))
 }
 
 // replace writes a file in the workshop, makes it safe, and renames it to path.
@@ -144,7 +112,7 @@ func (w *workshop) replace(b []byte, path string) error {
 	if err := os.Rename(aside, path); err != nil {
 		return err
 	}
-	return syncDir(filepath.Dir(path))
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // discard makes the checkpoint in dir disappear at once, and then removes it.
@@ -162,7 +130,7 @@ func setAside(dataDir, dir string) (gone string, err error) {
 	if err := os.Rename(dir, gone); err != nil {
 		return "", err
 	}
-	if err := syncDir(filepath.Dir(dir)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(dir)); err != nil {
 		return "", err
 	}
 	// No error: another checkpoint of the version is there, or is just coming.
@@ -302,17 +270,4 @@ func createFile(path string) (*safeFile, error) {
 func (f *safeFile) Close() error {
 	err := f.Sync()
 	return errors.Join(err, f.File.Close())
-}
-
-// syncDir makes a directory's names safe from a loss of power.
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	if err := d.Sync(); err != nil {
-		d.Close()
-		return fmt.Errorf("making %s safe: %w", path, err)
-	}
-	return d.Close()
 }

@@ -16,8 +16,8 @@ import (
 	"github.com/hashicorp/go-hclog"
 
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
-	"github.com/ckpt-project/ckpt/framework/mkvs/db/kvdb/kv/storedir"
 	"github.com/ckpt-project/ckpt/framework/plugin"
 )
 
@@ -109,7 +109,7 @@ func (h *Host) Open(ctx context.Context, ns *config.Namespace, mode Mode) (db.No
 // prepare makes the namespace's directory, or sees that there is a database in it.
 func prepare(ns *config.Namespace, mode Mode) error {
 	if mode == Write {
-		if err := storedir.MakeDir(ns.Dir); err != nil {
+		if err := durable.MakeDirs(ns.Dir); err != nil {
 			return fmt.Errorf("making the namespace's directory: %w", err)
 		}
 		return nil

@@ -13,6 +13,7 @@ import (
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/config"
 	"github.com/ckpt-project/ckpt/cmd/ckpt-host/internal/exit"
 	"github.com/ckpt-project/ckpt/framework/common"
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/hash"
 )
 
@@ -66,7 +67,7 @@ func claim(path string, src source, fromBackend, toBackend string) (*directory, 
 	if err != nil {
 		return nil, err
 	}
-	if err := os.MkdirAll(path, 0o700); err != nil {
+	if err := durable.MakeDirs(path); err != nil {
 		return nil, err
 	}
 	if err := claimMarker(path, src); err != nil {
@@ -291,18 +292,10 @@ func writeFile(path string, content []byte) error {
 		err = os.Rename(temp, path)
 	}
 	if err == nil {
-		err = syncDir(filepath.Dir(path))
+		err = durable.SyncDir(filepath.Dir(path))
 	}
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return nil
-}
-
-func syncDir(path string) error {
-	d, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

@@ -6,7 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"runtime"
+
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 )
 
 // TempName returns a name beside path for a file that is renamed to path when it is complete. Those
@@ -43,19 +44,7 @@ func Rename(from, to string) error {
 	if err := os.Rename(from, to); err != nil {
 		return err
 	}
-	return SyncDir(filepath.Dir(to))
-}
-
-// SyncDir makes the names in a directory safe from a loss of power.
-func SyncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // directories can't be synced there; NTFS logs its names
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return durable.SyncDir(filepath.Dir(to))
 }
 
 // Bytes is the length of all files in a directory whose names match a pattern of filepath.Match.

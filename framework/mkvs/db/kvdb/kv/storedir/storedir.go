@@ -15,9 +15,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/ckpt-project/ckpt/framework/common/durable"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 )
 
@@ -75,7 +75,7 @@ func Open(ctx context.Context, opts Options) (*Dir, error) {
 		return nil, fmt.Errorf("%s: no directory given", opts.Kind)
 	}
 	if !opts.ReadOnly {
-		if err := MakeDir(opts.Path); err != nil {
+		if err := makeDir(opts.Path); err != nil {
 			return nil, fmt.Errorf("%s: %w", opts.Kind, err)
 		}
 	}
@@ -164,38 +164,12 @@ func exists(path string) (bool, error) {
 // Close gives the directory up. The engine's files must be closed.
 func (d *Dir) Close() error { return d.lock.release() }
 
-// MakeDir makes a directory and those above it, for their owner alone, and makes their names safe from a loss of power;
-// also that of the one that is there already: who made it may have been killed before its name was safe.
-func MakeDir(path string) error {
-	info, err := os.Stat(path)
-	switch {
-	case err == nil && info.IsDir():
-		return syncTaken(filepath.Dir(path))
-	case err == nil:
+// makeDir makes the directory and those above it, safe from a loss of power.
+func makeDir(path string) error {
+	if info, err := os.Stat(path); err == nil && !info.IsDir() {
 		return fmt.Errorf("%w: %s is no directory", db.ErrForeign, path)
-	case !errors.Is(err, fs.ErrNotExist):
-		return err
 	}
-	parent := filepath.Dir(path)
-	if parent != path {
-		if err := MakeDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(path, dirMode); err != nil && !errors.Is(err, fs.ErrExist) {
-		return err
-	}
-	return SyncDir(parent)
-}
-
-// syncTaken makes the names in the directory above one that was there safe. It may be one that we must not read, or of
-// a file system that has no such thing: then whoever made ours could not have made its name safe, either.
-func syncTaken(parent string) error {
-	err := SyncDir(parent)
-	if errors.Is(err, fs.ErrPermission) || errors.Is(err, errors.ErrUnsupported) || errors.Is(err, syscall.EINVAL) {
-		return nil
-	}
-	return err
+	return durable.MakeDirs(path)
 }
 
 // checkStamp reads the stamp, or leaves one in an empty directory.
