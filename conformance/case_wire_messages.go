@@ -60,6 +60,15 @@ func recordsAroundFrames(e *env) {
 	restored.restore(restored.open(), newSource(stateType, 5, c, 4))
 }
 
+// noSharedMemory is recordsAroundFrames where walks go through the connection as everything else does.
+func noSharedMemory(e *env) {
+	program := *e.h.Program
+	program.NoSharedMemory = true
+	h := program.Harness()
+	h.Settings = e.h.Settings
+	recordsAroundFrames(newEnv(e.trial, h))
+}
+
 // largestValue has a value as large as a message may be, and one that is larger than any may be.
 func largestValue(e *env) {
 	e.cfg.MaxValueBytes = maxMessage
@@ -240,6 +249,9 @@ func rawCalls(rpc pb.NodeDBClient, handle uint64, r *pb.Root) map[string]func(ct
 		"Walk": func(ctx context.Context) error {
 			return ends(rpc.Walk(ctx, &pb.WalkRequest{Handle: handle, Root: r}))
 		},
+		"SharedWalk": func(ctx context.Context) error {
+			return sharedWalk(ctx, rpc, &pb.SharedWalkRequest{Walk: &pb.WalkRequest{Handle: handle, Root: r}})
+		},
 		"GetWriteLog": func(ctx context.Context) error {
 			return ends(rpc.GetWriteLog(ctx, &pb.GetWriteLogRequest{Handle: handle, Start: r, End: r}))
 		},
@@ -295,6 +307,17 @@ func rawCalls(rpc pb.NodeDBClient, handle uint64, r *pb.Root) map[string]func(ct
 	}
 }
 
+// sharedWalk asks for a walk through shared memory.
+func sharedWalk(ctx context.Context, rpc pb.NodeDBClient, requests ...*pb.SharedWalkRequest) error {
+	s, err := rpc.SharedWalk(ctx)
+	for _, request := range requests {
+		if err != nil || s.Send(request) != nil {
+			break // the stream has ended, and says why when it is read
+		}
+	}
+	return ends(s, err)
+}
+
 // item is an item of a frame: see the package proto.
 func item(kind byte, payload []byte) []byte {
 	return append(binary.AppendUvarint([]byte{kind}, uint64(len(payload))), payload...)
@@ -320,7 +343,7 @@ func madeUpHandles(e *env) {
 	for _, handle := range []uint64{0, 1, 2, 1 << 63, 1<<64 - 1} {
 		for name, do := range rawCalls(rpc, handle, rawRoot(second.root)) {
 			err := do(ctx)
-			if name == "GetPaths" && status.Code(err) == codes.Unimplemented {
+			if (name == "GetPaths" || name == "SharedWalk") && status.Code(err) == codes.Unimplemented {
 				continue // a program that speaks an older minor version
 			}
 			e.refusedByWire(fmt.Sprintf("%s with handle %d, which nobody has", name, handle), err, db.ErrClosed)
@@ -394,6 +417,19 @@ func malformedMessages(e *env) {
 	e.refusedByWire("GetPath from beyond the key's end", ends(rpc.GetPath(ctx, &pb.GetPathRequest{
 		Handle: handle, Root: root, Address: &pb.Address{Version: 1}, Key: []byte("key"), Depth: 1 << 31,
 	})), nil)
+
+	walk := &pb.WalkRequest{Handle: handle, Root: root}
+	for what, first := range map[string]*pb.SharedWalkRequest{
+		"nothing":                 {},
+		"a ring that isn't there": {Walk: walk, Ring: 1 << 31, Turn: 1},
+		"a turn that is none":     {Walk: walk},
+	} {
+		err := sharedWalk(ctx, rpc, first)
+		if status.Code(err) == codes.Unimplemented {
+			break // a program that speaks an older minor version
+		}
+		e.refusedByWire("SharedWalk of "+what, err, nil)
+	}
 
 	begin := item(1, marshalled(&pb.BeginBatch{Handle: handle, OldRoot: rawRoot(emptyRootOf(stateType, 0)), Version: 1}))
 	long := append([]byte{4}, binary.AppendUvarint(nil, 1<<62)...)

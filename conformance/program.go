@@ -33,6 +33,8 @@ type Program struct {
 	Settings []byte
 	// RunDir is where sockets go, see plugin.LaunchConfig.
 	RunDir string
+	// NoSharedMemory is as in plugin.LaunchConfig. The suite shares memory, but for a case that does not.
+	NoSharedMemory bool
 	// StartTimeout is how long the program may take to start; 0 means plugin.DefaultStartTimeout.
 	StartTimeout time.Duration
 	// Logger takes the program's messages; nil means that they are dropped.
@@ -61,7 +63,8 @@ func (p *Program) launch(ctx context.Context) (*served, error) {
 	said := &output{}
 	process, err := plugin.Launch(ctx, plugin.LaunchConfig{
 		Path: p.Path, Args: p.Args, Env: p.Env, RunDir: p.RunDir, StartTimeout: p.StartTimeout,
-		Logger: said.logger(p.Logger),
+		NoSharedMemory: p.NoSharedMemory,
+		Logger:         said.logger(p.Logger),
 	})
 	if err != nil {
 		return nil, err

@@ -540,6 +540,10 @@ var wireCases = []Case{
 		Explanation: "Records just below, at and above the sizes at which frames and messages end go in by batch and by chunk, and come back by every way of reading. What is cut or joined wrongly is one byte off.",
 	},
 	{
+		Name: "wire/no-shared-memory", Level: Process, Clauses: clauses("DB21", "DB22", "DB23", "DB31"), run: noSharedMemory,
+		Explanation: "The same with a host that shares no memory with the program, so that walks go through the connection.",
+	},
+	{
 		Name: "wire/largest-value", Level: Process, Clauses: clauses("DB31"), run: largestValue,
 		Explanation: "A value as large as a message goes in and comes out whole. One that is larger than Info allows is ErrLimitExceeded, and the database goes on.",
 	},
@@ -574,6 +578,10 @@ var wireCases = []Case{
 	{
 		Name: "wire/cancelled-open", Level: Process, Clauses: clauses("DB2"), run: cancelledOpen,
 		Explanation: "Opening is given up in the middle. The database does not stay open or locked by somebody who does not want it any more.",
+	},
+	{
+		Name: "wire/rings-and-turns", Level: Process, Clauses: clauses("DB2", "DB23"), run: ringsAndTurns,
+		Explanation: "Over the bare wire, walks share memory with the host: one whose ring another still uses leaves that alone, and turns that come late are refused. Otherwise a walk that was cancelled writes into the frames of the next one.",
 	},
 	{
 		Name: "wire/stopped-process", Level: Process, Clauses: clauses("DB2"), run: stoppedProcess,

@@ -160,6 +160,7 @@ var failsOn = []struct {
 	{"corruption/missing-file", []string{"damage-wiped"}},
 
 	{"wire/records-around-frames", []string{"large-refused"}},
+	{"wire/no-shared-memory", []string{"unshared-walk-cut"}},
 	{"wire/largest-value", []string{"large-refused"}},
 	{"wire/long-write-log", []string{"log-short"}},
 	{"wire/long-path", []string{"path-short"}},
@@ -168,6 +169,7 @@ var failsOn = []struct {
 	{"wire/cancelled-batch", []string{"root-before-nodes"}},
 	{"wire/cancelled-chunk", []string{"mark-forgotten"}},
 	{"wire/cancelled-upkeep", []string{"upkeep-stays-busy"}},
+	{"wire/rings-and-turns", []string{"turn-ignored", "ring-other"}},
 	{"wire/stopped-process", []string{"pause-ends-session"}},
 	{"wire/cancelled-open", []string{"open-uninterrupted"}},
 	{"wire/two-processes", []string{"lock-missing", "lock-unnamed"}},
@@ -216,6 +218,9 @@ var says = map[string]string{
 	"wire/made-up-handle/session-any":                 "Open in a session of 0 bytes, which nobody has: <nil>",
 	"wire/malformed-messages/nonsense-kills":          "nobody is left to refuse it",
 	"wire/malformed-messages/nonsense-taken":          "want it refused",
+	"wire/no-shared-memory/unshared-walk-cut":         "entries",
+	"wire/rings-and-turns/turn-ignored":               "turn 0 after turn 6",
+	"wire/rings-and-turns/ring-other":                 "two walks use a ring at once",
 	"wire/killed-process/busy-is-absent":              "a root was said not to be there",
 	"wire/killed-process/walk-cut":                    "a walk under way when the process was killed",
 }

@@ -54,6 +54,21 @@ var wireDefects = []ProgramDefect{
 		grpc:  walkCut,
 	},
 	{
+		Name: "unshared-walk-cut", Clauses: clauses("DB23"),
+		Wrong: "The same where walks don't go through shared memory, and only there.",
+		grpc:  unsharedWalkCut,
+	},
+	{
+		Name: "turn-ignored", Clauses: clauses("DB2", "DB23"),
+		Wrong: "A walk through shared memory is begun whatever its turn is.",
+		grpc:  turnIgnored,
+	},
+	{
+		Name: "ring-other", Clauses: clauses("DB2", "DB23"),
+		Wrong: "A walk through shared memory uses another ring than the one that it was given.",
+		grpc:  ringOther,
+	},
+	{
 		Name: "busy-is-absent", Clauses: clauses("DB3", "DB10"),
 		Wrong: "Asked for a root while another is looked for, the program says that it is not there.",
 		grpc:  busyIsAbsent,
@@ -203,19 +218,30 @@ func nonsenseTaken(err error) error {
 var errCut = stderrors.New("a walk is cut")
 
 // walkCut sends the first message of a walk and, with it, the end.
-func walkCut() []grpc.ServerOption {
+func walkCut() []grpc.ServerOption { return cut("Walk", "SharedWalk") }
+
+func unsharedWalkCut() []grpc.ServerOption { return cut("Walk") }
+
+// cut has streams of some methods end with their first message.
+func cut(methods ...string) []grpc.ServerOption {
 	return []grpc.ServerOption{
 		grpc.ChainStreamInterceptor(func(srv any, s grpc.ServerStream, info *grpc.StreamServerInfo, next grpc.StreamHandler) error {
-			if !is(info.FullMethod, "Walk") {
+			if !slices.ContainsFunc(methods, func(name string) bool { return is(info.FullMethod, name) }) {
 				return next(srv, s)
 			}
-			var first *pb.Frame
+			var first any
 			err := next(srv, &keeping{s, func(m any) error {
-				frame, ok := m.(interface{ GetData() []byte })
-				if !ok || first != nil {
+				if first != nil {
 					return errCut
 				}
-				first = &pb.Frame{Data: bytes.Clone(frame.GetData())} // whose memory is used again
+				switch m := m.(type) {
+				case *pb.SharedFrame:
+					first = m
+				case interface{ GetData() []byte }:
+					first = &pb.Frame{Data: bytes.Clone(m.GetData())} // whose memory is used again
+				default:
+					return errCut
+				}
 				return nil
 			}})
 			if first == nil {
@@ -224,6 +250,26 @@ func walkCut() []grpc.ServerOption {
 			return s.SendMsg(first)
 		}),
 	}
+}
+
+// turnIgnored gives each walk the turn that is next.
+func turnIgnored() []grpc.ServerOption {
+	var turn atomic.Uint64
+	return requests(func(m any) {
+		if r, ok := m.(*pb.SharedWalkRequest); ok {
+			r.Turn = turn.Add(1)
+		}
+	})
+}
+
+// ringOther gives each walk the ring that is next.
+func ringOther() []grpc.ServerOption {
+	var walks atomic.Uint32
+	return requests(func(m any) {
+		if r, ok := m.(*pb.SharedWalkRequest); ok && r.Walk != nil {
+			r.Ring = walks.Add(1) % 4
+		}
+	})
 }
 
 // keeping is a stream that keeps what it should send.

@@ -23,6 +23,8 @@ const goneWait = 500 * time.Millisecond
 type Client struct {
 	rpc     pb.NodeDBClient
 	session *pb.SessionEvent
+	// memory is what the other side shares with this one; nil where it shares none.
+	memory *hostMemory
 	// exited tells, after a short wait, how the other side's process ended; "" where that isn't known.
 	exited func() string
 
@@ -40,10 +42,11 @@ type Client struct {
 // Connect begins a session with a server over an existing gRPC connection, which stays the caller's. ctx
 // bounds the wait for the server's answer; the session lasts until Close.
 func Connect(ctx context.Context, conn grpc.ClientConnInterface) (*Client, error) {
-	return connect(ctx, conn, func() string { return "" })
+	return connect(ctx, conn, nil, func() string { return "" })
 }
 
-func connect(ctx context.Context, conn grpc.ClientConnInterface, exited func() string) (*Client, error) {
+// connect is Connect with memory that the other side may have mapped.
+func connect(ctx context.Context, conn grpc.ClientConnInterface, memory *hostMemory, exited func() string) (*Client, error) {
 	c := &Client{
 		rpc: pb.NewNodeDBClient(withCallOptions{conn}), exited: exited,
 		lost: make(chan struct{}), databases: map[*database]struct{}{},
@@ -61,6 +64,9 @@ func connect(ctx context.Context, conn grpc.ClientConnInterface, exited func() s
 			err = ctx.Err()
 		}
 		return nil, fmt.Errorf("plugin: beginning a session: %w", err)
+	}
+	if c.session.SharedMemory {
+		c.memory = memory
 	}
 	c.ended.Go(func() {
 		defer close(c.lost)

@@ -21,10 +21,16 @@ type callOption = grpc.CallOption
 // maxPathEntries is how many nodes there can be on the way to a key.
 const maxPathEntries = int(node.MaxDepth) + 2
 
-// receive asks for a stream of items and hands each to take, which says whether to go on. Leaving early
+// asking returns what begins a stream of frames that answers a request.
+func asking[Request any](
+	method func(context.Context, Request, ...callOption) (grpc.ServerStreamingClient[pb.Frame], error), request Request,
+) func(context.Context) (messageStream, error) {
+	return func(ctx context.Context) (messageStream, error) { return method(ctx, request) }
+}
+
+// receive begins a stream of items and hands each to take, which says whether to go on. Leaving early
 // cancels the stream. It returns when nothing of the stream is left on this side.
-func receive[Request any](d *database, ctx context.Context, request Request,
-	method func(context.Context, Request, ...callOption) (grpc.ServerStreamingClient[pb.Frame], error),
+func receive(d *database, ctx context.Context, begin func(context.Context) (messageStream, error),
 	take func(items *itemReader, kind byte, payload []byte) (more bool, err error),
 ) error {
 	if err := d.usable(ctx); err != nil {
@@ -33,7 +39,7 @@ func receive[Request any](d *database, ctx context.Context, request Request,
 	streamCtx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.life, cancel)()
-	stream, err := method(streamCtx, request)
+	stream, err := begin(streamCtx)
 	if err != nil {
 		return d.failure(ctx, err)
 	}
@@ -59,6 +65,10 @@ func receive[Request any](d *database, ctx context.Context, request Request,
 
 // drain waits for the end of a stream that is over or cancelled.
 func drain(stream messageStream) {
+	if r, ok := stream.(*ringReader); ok {
+		r.drain()
+		return
+	}
 	f := newFrame()
 	for stream.RecvMsg(f) == nil {
 		f.release()
@@ -72,7 +82,7 @@ func unexpected(kind byte) error {
 
 func (d *database) GetNode(ctx context.Context, root node.Root, address node.Address, position node.Position) (record []byte, err error) {
 	request := &pb.GetNodeRequest{Handle: d.handle, Root: toRoot(root), Address: toAddress(address), Position: position}
-	err = receive(d, ctx, request, d.rpc.GetNode, func(items *itemReader, kind byte, payload []byte) (bool, error) {
+	err = receive(d, ctx, asking(d.rpc.GetNode, request), func(items *itemReader, kind byte, payload []byte) (bool, error) {
 		if kind != itemNode || record != nil {
 			return false, unexpected(kind)
 		}
@@ -94,7 +104,7 @@ func (d *database) GetNode(ctx context.Context, root node.Root, address node.Add
 
 func (d *database) GetPath(ctx context.Context, root node.Root, address node.Address, depth node.Depth, key node.Key) ([]db.Entry, error) {
 	request := &pb.GetPathRequest{Handle: d.handle, Root: toRoot(root), Address: toAddress(address), Depth: uint32(depth), Key: key}
-	return db.Collect(receiveEntries(d, ctx, request, d.rpc.GetPath, maxPathEntries))
+	return db.Collect(receiveEntries(d, ctx, asking(d.rpc.GetPath, request), maxPathEntries))
 }
 
 // GetPaths is one call where the other side knows it, and one for each path where that is older.
@@ -107,16 +117,14 @@ func (d *database) GetPaths(ctx context.Context, root node.Root, starts []db.Pat
 		s := &starts[i]
 		request.Starts[i] = &pb.PathStart{Address: toAddress(s.Address), Depth: uint32(s.Depth), Key: s.Key}
 	}
-	return receiveEntries(d, ctx, request, d.rpc.GetPaths, len(starts)*maxPathEntries)
+	return receiveEntries(d, ctx, asking(d.rpc.GetPaths, request), len(starts)*maxPathEntries)
 }
 
 // receiveEntries asks for nodes, at most so many, and yields them.
-func receiveEntries[Request any](d *database, ctx context.Context, request Request,
-	method func(context.Context, Request, ...callOption) (grpc.ServerStreamingClient[pb.Frame], error), most int,
-) iter.Seq2[db.Entry, error] {
+func receiveEntries(d *database, ctx context.Context, begin func(context.Context) (messageStream, error), most int) iter.Seq2[db.Entry, error] {
 	return func(yield func(db.Entry, error) bool) {
 		got, left := 0, false
-		err := receive(d, ctx, request, method, func(items *itemReader, kind byte, payload []byte) (bool, error) {
+		err := receive(d, ctx, begin, func(items *itemReader, kind byte, payload []byte) (bool, error) {
 			if kind != itemNode || got == most {
 				return false, unexpected(kind)
 			}
@@ -138,8 +146,16 @@ func receiveEntries[Request any](d *database, ctx context.Context, request Reque
 func (d *database) Walk(ctx context.Context, root node.Root, from node.Position) iter.Seq2[db.Entry, error] {
 	return func(yield func(db.Entry, error) bool) {
 		request := &pb.WalkRequest{Handle: d.handle, Root: toRoot(root), Position: from}
+		var reader *ringReader
+		defer func() { reader.close() }()
+		begin := func(ctx context.Context) (messageStream, error) {
+			if reader = newRingReader(d.client.memory); reader == nil {
+				return d.rpc.Walk(ctx, request)
+			}
+			return reader, reader.begin(ctx, d.rpc, request)
+		}
 		left := false
-		err := receive(d, ctx, request, d.rpc.Walk, func(_ *itemReader, kind byte, payload []byte) (bool, error) {
+		err := receive(d, ctx, begin, func(_ *itemReader, kind byte, payload []byte) (bool, error) {
 			if kind != itemNode {
 				return false, unexpected(kind)
 			}
@@ -160,7 +176,7 @@ func (d *database) GetWriteLog(ctx context.Context, start, end node.Root) iter.S
 	return func(yield func(writelog.LogEntry, error) bool) {
 		request := &pb.GetWriteLogRequest{Handle: d.handle, Start: toRoot(start), End: toRoot(end)}
 		left := false
-		err := receive(d, ctx, request, d.rpc.GetWriteLog, func(items *itemReader, kind byte, payload []byte) (bool, error) {
+		err := receive(d, ctx, asking(d.rpc.GetWriteLog, request), func(items *itemReader, kind byte, payload []byte) (bool, error) {
 			if kind != itemSet && kind != itemDelete {
 				return false, unexpected(kind)
 			}

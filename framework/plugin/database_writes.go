@@ -23,7 +23,7 @@ type writer struct {
 	d       *database
 	stream  writeRPC
 	cancel  context.CancelFunc
-	items   itemWriter
+	items   *itemWriter
 	address node.Address
 	scratch []byte
 	// err is what ended the writer: nothing more is sent after it.
@@ -47,7 +47,7 @@ func (d *database) open(ctx context.Context, method func(context.Context, ...cal
 		if w.stream, err = method(streamCtx); err != nil {
 			return err
 		}
-		w.items.stream = w.stream
+		w.items = newItemWriter(&messageFrames{stream: w.stream})
 		if err := w.items.item(itemBegin, nil, payload); err != nil {
 			return err
 		}
@@ -123,7 +123,9 @@ func (w *writer) end(ctx context.Context, err error) error {
 func (w *writer) close() {
 	w.over = true
 	w.cancel()
-	w.items.drop()
+	if w.items != nil {
+		w.items.drop()
+	}
 	if w.stream != nil {
 		drain(w.stream)
 	}
@@ -213,7 +215,7 @@ func (b batch) Remove(ctx context.Context, address node.Address, position node.P
 func (b batch) PutWriteLog(ctx context.Context, log writelog.WriteLog) error {
 	return b.guard(ctx, func() (err error) {
 		for i := range log {
-			if b.scratch, err = writeChange(&b.items, b.scratch, &log[i]); err != nil {
+			if b.scratch, err = writeChange(b.items, b.scratch, &log[i]); err != nil {
 				return err
 			}
 		}

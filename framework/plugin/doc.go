@@ -43,5 +43,7 @@
 //
 // Calls that answer with little are one message each way. Nodes and write logs go as packed items in
 // frames of up to 256 KiB, so that no call is paid per node; gRPC's flow control bounds what is under
-// way. The file proto/nodedb.proto describes the wire for authors who use another language.
+// way. On Linux the frames of a walk lie in memory that both processes share, two megabytes for each of up
+// to four walks at once, and messages say what is there; those of a fifth walk, or of a process that the
+// memory does not reach, go through the connection. The file proto/nodedb.proto describes the wire for authors who use another language.
 package plugin

@@ -36,6 +36,7 @@ var testNamespace = common.NewTestNamespaceFromSeed([]byte("plugin tests"), 0)
 const (
 	benchmarkRecord  = 150
 	benchmarkType    = node.RootType(99) // of a root that is walked
+	stuckType        = node.RootType(98) // of one whose walk notices no end of its context
 	benchmarkVersion = 1_000_007         // of a batch
 )
 
@@ -50,6 +51,7 @@ const (
 	versionPrints  = 1_000_004 // prints to standard output and error, in ways that a log can choke on
 	versionExits   = 1_000_005 // ends the process
 	versionSpawned = 1_000_006 // panics in a goroutine of its own
+	versionFrees   = 1_000_008 // has walks that are stuck go on
 )
 
 // fakeErrors are what the fake's HasRoot returns: the root's version is the index.
@@ -79,7 +81,8 @@ func (f fakeFactory) Name() string { return f.name }
 var registerOnce = sync.OnceValue(func() []error { return fakeErrors(true) })
 
 func (f fakeFactory) New(ctx context.Context, cfg *db.Config) (db.NodeDB, error) {
-	d := &fakeDB{cfg: *cfg, errs: registerOnce()}
+	d := &fakeDB{cfg: *cfg, errs: registerOnce(), stuck: make(chan struct{})}
+	d.free = sync.OnceFunc(func() { close(d.stuck) })
 	if cfg.MaxValueBytes == 0 {
 		d.cfg.MaxKeyBytes, d.cfg.MaxValueBytes = db.DefaultMaxKeyBytes, db.DefaultMaxValueBytes
 	}
@@ -152,6 +155,9 @@ type fakeDB struct {
 	// committed nor aborted.
 	running, left atomic.Int64
 	multipart     *db.Multipart
+	// stuck is closed by free.
+	stuck chan struct{}
+	free  func()
 }
 
 func pattern(i, n uint64) []byte {
@@ -231,6 +237,9 @@ func (d *fakeDB) GetRootsForVersion(ctx context.Context, version uint64) ([]node
 		return nil, nil
 	case versionExits:
 		os.Exit(7)
+	case versionFrees:
+		d.free()
+		return nil, nil
 	case versionSpawned:
 		go panic("a bug in a goroutine of the backend")
 		select {}
@@ -297,6 +306,9 @@ func (d *fakeDB) Walk(ctx context.Context, root node.Root, from node.Position) i
 		defer d.running.Add(-1)
 		if !yield(db.Entry{Position: from}, nil) {
 			return
+		}
+		if root.Type == stuckType {
+			<-d.stuck
 		}
 		same := fakeEntry(1, benchmarkRecord)
 		for root.Type == benchmarkType {

@@ -199,37 +199,82 @@ type messageStream interface {
 	RecvMsg(m any) error
 }
 
-// itemWriter packs items into frames and sends these when they are full.
-type itemWriter struct {
+// frameSender takes a stream's frames away. One goroutine uses it, and has one frame at a time.
+type frameSender interface {
+	// begin returns an empty frame with room for size bytes, which are at most bulkFrameBytes. It may wait
+	// until the other side has taken an earlier one.
+	begin(size int) ([]byte, error)
+	// send sends what begin returned, filled.
+	send(data []byte) error
+	// drop gives it up.
+	drop()
+}
+
+// messageFrames sends frames as messages.
+type messageFrames struct {
 	stream messageStream
 	buf    *[]byte
-	next   int
 }
+
+func (m *messageFrames) begin(size int) ([]byte, error) {
+	m.buf = framePool.Get(size)
+	return (*m.buf)[:0], nil
+}
+
+func (m *messageFrames) send(data []byte) error {
+	*m.buf = data
+	f := &frame{Frame: &pb.Frame{Data: data}, out: m.buf}
+	m.buf = nil
+	err := m.stream.SendMsg(f)
+	if f.out != nil { // not taken by our codec: copied by another one, or not sent
+		framePool.Put(f.out)
+	}
+	return err
+}
+
+func (m *messageFrames) drop() {
+	framePool.Put(m.buf)
+	m.buf = nil
+}
+
+// itemWriter packs items into frames and sends these when they are full.
+type itemWriter struct {
+	frames frameSender
+	// buf is the present frame, of which cap says how long it may get; nil where there is none.
+	buf  []byte
+	next int
+}
+
+func newItemWriter(frames frameSender) *itemWriter { return &itemWriter{frames: frames} }
 
 // fits says whether an item with n bytes of payload can be written without sending anything.
 func (w *itemWriter) fits(n int) bool {
-	return w.buf == nil && n+maxItemHead <= w.frameBytes(0) || w.buf != nil && len(*w.buf)+maxItemHead+n <= cap(*w.buf)
+	return w.buf == nil && n+maxItemHead <= w.frameBytes(0) || w.buf != nil && len(w.buf)+maxItemHead+n <= cap(w.buf)
 }
 
 // begin starts an item whose payload, of n bytes, is then given to write. An item that does not fit into
 // what is left of the present frame starts a new one.
 func (w *itemWriter) begin(kind byte, n int) error {
-	if w.buf != nil && len(*w.buf)+maxItemHead+n > cap(*w.buf) {
+	if w.buf != nil && len(w.buf)+maxItemHead+n > cap(w.buf) {
 		if err := w.flush(); err != nil {
 			return err
 		}
 	}
-	w.room(n + maxItemHead)
-	*w.buf = binary.AppendUvarint(append(*w.buf, kind), uint64(n))
+	if err := w.room(n + maxItemHead); err != nil {
+		return err
+	}
+	w.buf = binary.AppendUvarint(append(w.buf, kind), uint64(n))
 	return nil
 }
 
 // write adds to the payload of the item that was begun.
 func (w *itemWriter) write(p []byte) error {
 	for len(p) > 0 {
-		w.room(len(p))
-		n := min(len(p), cap(*w.buf)-len(*w.buf))
-		*w.buf = append(*w.buf, p[:n]...)
+		if err := w.room(len(p)); err != nil {
+			return err
+		}
+		n := min(len(p), cap(w.buf)-len(w.buf))
+		w.buf = append(w.buf, p[:n]...)
 		if p = p[n:]; len(p) > 0 {
 			if err := w.flush(); err != nil {
 				return err
@@ -241,9 +286,9 @@ func (w *itemWriter) write(p []byte) error {
 
 // item writes a whole item of two parts.
 func (w *itemWriter) item(kind byte, head, tail []byte) error {
-	if n := len(head) + len(tail); w.buf != nil && len(*w.buf)+maxItemHead+n <= cap(*w.buf) {
-		b := binary.AppendUvarint(append(*w.buf, kind), uint64(n))
-		*w.buf = append(append(b, head...), tail...)
+	if n := len(head) + len(tail); w.buf != nil && len(w.buf)+maxItemHead+n <= cap(w.buf) {
+		b := binary.AppendUvarint(append(w.buf, kind), uint64(n))
+		w.buf = append(append(b, head...), tail...)
 		return nil
 	}
 	if err := w.begin(kind, len(head)+len(tail)); err != nil {
@@ -260,14 +305,17 @@ func (w *itemWriter) frameBytes(n int) int {
 	return min(max(w.next, firstFrameBytes, n), bulkFrameBytes)
 }
 
-// room makes a frame to write to where there is none.
-func (w *itemWriter) room(n int) {
-	if w.buf == nil {
-		size := w.frameBytes(n)
-		w.next = min(2*size, bulkFrameBytes)
-		w.buf = framePool.Get(size)
-		*w.buf = (*w.buf)[:0]
+// room begins a frame to write to where there is none.
+func (w *itemWriter) room(n int) (err error) {
+	if w.buf != nil {
+		return nil
 	}
+	size := w.frameBytes(n)
+	if w.buf, err = w.frames.begin(size); err != nil {
+		return err
+	}
+	w.next = min(2*size, bulkFrameBytes)
+	return nil
 }
 
 // flush sends what is written so far.
@@ -275,20 +323,16 @@ func (w *itemWriter) flush() error {
 	if w.buf == nil {
 		return nil
 	}
-	f := &frame{Frame: &pb.Frame{Data: *w.buf}, out: w.buf}
+	data := w.buf
 	w.buf = nil
-	err := w.stream.SendMsg(f)
-	if f.out != nil { // not taken by our codec: copied by another one, or not sent
-		framePool.Put(f.out)
-	}
-	return err
+	return w.frames.send(data)
 }
 
 // drop gives up what is written and not sent.
 func (w *itemWriter) drop() {
 	if w.buf != nil {
-		framePool.Put(w.buf)
 		w.buf = nil
+		w.frames.drop()
 	}
 }
 

@@ -125,7 +125,7 @@ func randomItems(seed uint64, n int) []testItem {
 
 func writeItems(t testing.TB, items []testItem) *pipe {
 	p := &pipe{}
-	w := &itemWriter{stream: p}
+	w := newItemWriter(&messageFrames{stream: p})
 	for _, item := range items {
 		half := len(item.payload) / 2
 		if err := w.item(item.kind, item.payload[:half], item.payload[half:]); err != nil {
@@ -238,7 +238,7 @@ func TestPromisedLength(t *testing.T) {
 // taken apart is put together the same.
 func FuzzItems(f *testing.F) {
 	p := &pipe{}
-	w := &itemWriter{stream: p}
+	w := newItemWriter(&messageFrames{stream: p})
 	e := db.Entry{Position: []byte{0}, Record: []byte("record")}
 	if _, err := writeEntry(w, nil, &e); err != nil {
 		f.Fatal(err)
@@ -311,13 +311,11 @@ func BenchmarkItems(b *testing.B) {
 	record := make([]byte, 150)
 	position := []byte{1, 2, 3, 4}
 	b.SetBytes(int64(len(record)))
-	var w itemWriter
-	p := &recycler{}
-	w.stream = p
+	w := newItemWriter(&messageFrames{stream: &recycler{}})
 	var head []byte
 	var err error
 	for b.Loop() {
-		if head, err = writeEntry(&w, head, &db.Entry{Position: position, Record: record}); err != nil {
+		if head, err = writeEntry(w, head, &db.Entry{Position: position, Record: record}); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -325,7 +323,7 @@ func BenchmarkItems(b *testing.B) {
 
 func BenchmarkReadItems(b *testing.B) {
 	p := &pipe{}
-	w := &itemWriter{stream: p}
+	w := newItemWriter(&messageFrames{stream: p})
 	e := &db.Entry{Address: node.Address{Version: 1}, Position: []byte{1, 2, 3, 4}, Record: make([]byte, 150)}
 	const items = 10000
 	var head []byte

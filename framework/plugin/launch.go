@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -49,6 +50,9 @@ type LaunchConfig struct {
 	// RunDir is the directory in which a private one is made for the socket; "" means one of the system's
 	// for such files. Sockets' paths are short (some 100 bytes), so this must be, too.
 	RunDir string
+	// NoSharedMemory has everything go through the connection, also where walks could go through memory that both
+	// processes share, which is faster.
+	NoSharedMemory bool
 	// StartTimeout is how long the plugin may take to start; 0 means DefaultStartTimeout.
 	StartTimeout time.Duration
 	// Logger takes the plugin's messages; nil means that they are dropped.
@@ -62,6 +66,8 @@ type Process struct {
 	manager *goplugin.Client
 	child   *child
 	logger  hclog.Logger
+	// memory is shared with the process; nil where none is.
+	memory *hostMemory
 	// gaveUp says that somebody has waited for an end of the process that didn't come.
 	gaveUp  atomic.Bool
 	watched chan struct{}
@@ -96,6 +102,17 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 	forward := &forwarder{logger: logger}
 	p := &Process{logger: logger, watched: make(chan struct{}), killed: make(chan struct{}, 1)}
 	p.killed <- struct{}{}
+	var extra []*os.File
+	env := slices.Clone(cfg.Env)
+	if !cfg.NoSharedMemory {
+		memory, file, variable, err := makeSharedMemory(ourLayout)
+		if err != nil {
+			logger.Debug("walks go through the connection", "reason", err)
+		} else {
+			defer file.Close() // the process has one of its own, or will never have
+			p.memory, extra, env = memory, []*os.File{file}, append(env, variable)
+		}
+	}
 	var socketDir string
 	prepared := make(chan *child, 1)
 	p.manager = goplugin.NewClient(&goplugin.ClientConfig{
@@ -117,7 +134,8 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 			if program == selfLinux {
 				cmd.Args[0] = os.Args[0] // which says more in a list of processes
 			}
-			cmd.Env = append(append(append([]string{}, cfg.Env...), spec.Env...), levelVariable+"="+logger.GetLevel().String())
+			cmd.ExtraFiles = extra
+			cmd.Env = append(slices.Concat(env, spec.Env), levelVariable+"="+logger.GetLevel().String())
 			cmd.Dir = cfg.Dir
 			c := newChild(cmd, dir, forward)
 			prepared <- c
@@ -134,6 +152,7 @@ func Launch(ctx context.Context, cfg LaunchConfig) (*Process, error) {
 		if socketDir != "" {
 			_ = os.RemoveAll(socketDir) // go-plugin leaves it behind where nothing was started
 		}
+		p.memory.close()
 		return nil, launchError(ctx, cfg.Path, p.child.explain(err), forward)
 	}
 	go p.watch(socketDir)
@@ -174,7 +193,7 @@ func (p *Process) start(ctx context.Context, prepared <-chan *child) error {
 	}
 	p.conn = conn
 	var err error
-	p.client, err = connect(ctx, conn, p.ending)
+	p.client, err = connect(ctx, conn, p.memory, p.ending)
 	return err
 }
 
@@ -217,6 +236,7 @@ func (p *Process) watch(socketDir string) {
 		p.logger.Warn("removing a plugin's run directory", "error", err)
 	}
 	p.logger.Debug(p.child.ending())
+	p.memory.close()
 	close(p.watched)
 }
 

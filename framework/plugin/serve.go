@@ -136,6 +136,10 @@ type life struct {
 func newLife(opts ServeOptions) *life {
 	l := &life{logger: opts.Logger, server: NewServer(opts), stop: make(chan time.Duration, 1), parent: os.Getppid()}
 	l.server.service.onSession = l.onSession
+	var err error
+	if l.server.service.memory, err = takeSharedMemory(); err != nil {
+		opts.Logger.Debug("walks go through the connection", "reason", err)
+	}
 	return l
 }
 

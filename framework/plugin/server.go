@@ -54,6 +54,8 @@ type service struct {
 
 	opts ServeOptions
 	log  hclog.Logger
+	// memory is what this process shares with its host; nil where it shares none.
+	memory *backendMemory
 	// onSession is told when a session begins and ends; nil where nobody wants to know.
 	onSession func(begins bool)
 
@@ -122,6 +124,7 @@ func (s *service) Session(request *pb.SessionRequest, stream grpc.ServerStreamin
 	s.log.Debug("session begins", "host", cutText(request.Host))
 	err := stream.Send(&pb.SessionEvent{
 		Session: id, Minor: protocolMinor, Backend: s.opts.Factory.Name(), BackendVersion: s.opts.Version,
+		SharedMemory: s.memory != nil,
 	})
 	if err == nil {
 		select {

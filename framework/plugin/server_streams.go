@@ -18,12 +18,18 @@ import (
 )
 
 // The methods of the service that send data: they read next to the database and pack what they find into
-// frames. gRPC's flow control holds them back while the host does not take what was sent.
+// frames. gRPC's flow control holds them back while the host does not take what was sent, or the number of slots
+// in shared memory.
 
 // send runs a method that writes items to a stream, and sends what is left when it is done.
 func (s *service) send(stream grpc.ServerStream, id uint64, method string, f func(context.Context, db.NodeDB, *itemWriter) error) error {
-	_, err := s.run(stream.Context(), id, method, func(ctx context.Context, ndb db.NodeDB) error {
-		w := &itemWriter{stream: stream}
+	return s.sendFrames(stream.Context(), &messageFrames{stream: stream}, id, method, f)
+}
+
+// sendFrames is send for a stream whose frames go another way.
+func (s *service) sendFrames(ctx context.Context, frames frameSender, id uint64, method string, f func(context.Context, db.NodeDB, *itemWriter) error) error {
+	_, err := s.run(ctx, id, method, func(ctx context.Context, ndb db.NodeDB) error {
+		w := newItemWriter(frames)
 		defer w.drop()
 		if err := f(ctx, ndb, w); err != nil {
 			if flushErr := w.flush(); flushErr != nil {
@@ -111,12 +117,43 @@ func fromPathStart(s *pb.PathStart) (db.PathStart, error) {
 
 func (s *service) Walk(r *pb.WalkRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
 	return s.send(stream, r.Handle, "Walk", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
-		root, err := fromRoot(r.Root)
-		if err != nil {
-			return err
-		}
-		return writeEntries(w, ndb.Walk(ctx, root, node.Position(r.Position)))
+		return walk(ctx, ndb, r, w)
 	})
+}
+
+// SharedWalk is Walk with its frames in a ring of the memory that this process shares with the host.
+func (s *service) SharedWalk(stream sharedWalkStream) error {
+	r, err := stream.Recv()
+	if err == io.EOF {
+		err = fmt.Errorf("%w: no walk", ErrProtocol)
+	}
+	if err != nil {
+		return toStatus(err)
+	}
+	if _, err := s.handle(r.GetWalk().GetHandle()); err != nil { // who may not walk may not hold a ring up
+		return err
+	}
+	ring, err := s.memory.enter(r.Ring, r.Turn)
+	if err != nil {
+		return toStatus(err)
+	}
+	var frames frameSender = &ringlessFrames{stream: stream}
+	if ring != nil {
+		defer ring.leave()
+		layout := s.memory.layout
+		frames = &ringFrames{stream: stream, layout: layout, slots: ring.slots, left: layout.slots}
+	}
+	return s.sendFrames(stream.Context(), frames, r.Walk.Handle, "Walk", func(ctx context.Context, ndb db.NodeDB, w *itemWriter) error {
+		return walk(ctx, ndb, r.Walk, w)
+	})
+}
+
+func walk(ctx context.Context, ndb db.NodeDB, r *pb.WalkRequest, w *itemWriter) error {
+	root, err := fromRoot(r.Root)
+	if err != nil {
+		return err
+	}
+	return writeEntries(w, ndb.Walk(ctx, root, node.Position(r.Position)))
 }
 
 func (s *service) GetWriteLog(r *pb.GetWriteLogRequest, stream grpc.ServerStreamingServer[pb.Frame]) error {
@@ -182,7 +219,7 @@ const maxBeginBytes = 4 << 10
 
 // answerAddress sends a stream's address.
 func answerAddress(stream messageStream, a node.Address) error {
-	w := &itemWriter{stream: stream}
+	w := newItemWriter(&messageFrames{stream: stream})
 	defer w.drop()
 	if err := w.item(itemAddress, nil, appendAddress(nil, a)); err != nil {
 		return err

@@ -15,7 +15,7 @@ const (
 	// protocolVersion is the version of the wire that the handshake agrees on; protocolMinor counts what
 	// was added to it since.
 	protocolVersion = 1
-	protocolMinor   = 2
+	protocolMinor   = 3
 	// minorPaths is the minor version that GetPaths came with.
 	minorPaths = 2
 

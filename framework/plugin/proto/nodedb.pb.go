@@ -31,6 +31,16 @@
 // A stream ends with status OK when all that was asked is done; a write that ends otherwise, or without
 // commit, leaves nothing.
 //
+// # Shared memory
+//
+// A host may hand the backend's process, when it starts it, memory that both can see, so that the frames of
+// a walk need not travel. The variable CKPT_BACKEND_SHARED_MEMORY says so: five numbers in decimal digits,
+// with colons between. The first is that of an open file descriptor, to be mapped for reading and writing;
+// the second the inode of its file, by which a process that the descriptor did not reach can tell. The
+// others are a number of rings, the number of slots in each, and the bytes of a slot: the file is the
+// rings, one behind the other, and a ring its slots. A backend that has mapped it says so in SessionEvent,
+// and then serves SharedWalk; nobody has to. The frames are as others are, and no larger than a slot.
+//
 // # Errors
 //
 // An error that the backend itself returned has an ErrorDetail among its status details. One without
@@ -196,8 +206,10 @@ type SessionEvent struct {
 	Minor          uint32 `protobuf:"varint,2,opt,name=minor,proto3" json:"minor,omitempty"`
 	Backend        string `protobuf:"bytes,3,opt,name=backend,proto3" json:"backend,omitempty"`
 	BackendVersion string `protobuf:"bytes,4,opt,name=backend_version,json=backendVersion,proto3" json:"backend_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Whether the backend has mapped the memory that the host handed it.
+	SharedMemory  bool `protobuf:"varint,5,opt,name=shared_memory,json=sharedMemory,proto3" json:"shared_memory,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SessionEvent) Reset() {
@@ -256,6 +268,13 @@ func (x *SessionEvent) GetBackendVersion() string {
 		return x.BackendVersion
 	}
 	return ""
+}
+
+func (x *SessionEvent) GetSharedMemory() bool {
+	if x != nil {
+		return x.SharedMemory
+	}
+	return false
 }
 
 type OpenRequest struct {
@@ -1265,6 +1284,134 @@ func (x *WalkRequest) GetPosition() []byte {
 	return nil
 }
 
+type SharedWalkRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The first message has what is asked for, and the ring for it.
+	Walk *WalkRequest `protobuf:"bytes,1,opt,name=walk,proto3" json:"walk,omitempty"`
+	Ring uint32       `protobuf:"varint,2,opt,name=ring,proto3" json:"ring,omitempty"`
+	// Each walk that is given a ring has a higher turn than the one before. A host gives the ring of a walk
+	// that it has cancelled to another at once. So a backend refuses a turn that is not higher than all that it
+	// has begun with the ring; and where the walk of an earlier one still runs, it does not use the ring.
+	Turn uint64 `protobuf:"varint,3,opt,name=turn,proto3" json:"turn,omitempty"`
+	// The others have how many slots the host has taken since the last one. More than there are, or the end of
+	// the host's side before that of the walk, is an error.
+	Taken         uint32 `protobuf:"varint,4,opt,name=taken,proto3" json:"taken,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedWalkRequest) Reset() {
+	*x = SharedWalkRequest{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedWalkRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedWalkRequest) ProtoMessage() {}
+
+func (x *SharedWalkRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedWalkRequest.ProtoReflect.Descriptor instead.
+func (*SharedWalkRequest) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *SharedWalkRequest) GetWalk() *WalkRequest {
+	if x != nil {
+		return x.Walk
+	}
+	return nil
+}
+
+func (x *SharedWalkRequest) GetRing() uint32 {
+	if x != nil {
+		return x.Ring
+	}
+	return 0
+}
+
+func (x *SharedWalkRequest) GetTurn() uint64 {
+	if x != nil {
+		return x.Turn
+	}
+	return 0
+}
+
+func (x *SharedWalkRequest) GetTaken() uint32 {
+	if x != nil {
+		return x.Taken
+	}
+	return 0
+}
+
+type SharedFrame struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many bytes are in the next slot.
+	Bytes uint32 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// A frame that is in no slot: those of a walk that does not use its ring. Nobody says that they were taken.
+	Data          []byte `protobuf:"bytes,2,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SharedFrame) Reset() {
+	*x = SharedFrame{}
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SharedFrame) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SharedFrame) ProtoMessage() {}
+
+func (x *SharedFrame) ProtoReflect() protoreflect.Message {
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SharedFrame.ProtoReflect.Descriptor instead.
+func (*SharedFrame) Descriptor() ([]byte, []int) {
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *SharedFrame) GetBytes() uint32 {
+	if x != nil {
+		return x.Bytes
+	}
+	return 0
+}
+
+func (x *SharedFrame) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
 type GetWriteLogRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Handle        uint64                 `protobuf:"varint,1,opt,name=handle,proto3" json:"handle,omitempty"`
@@ -1276,7 +1423,7 @@ type GetWriteLogRequest struct {
 
 func (x *GetWriteLogRequest) Reset() {
 	*x = GetWriteLogRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1288,7 +1435,7 @@ func (x *GetWriteLogRequest) String() string {
 func (*GetWriteLogRequest) ProtoMessage() {}
 
 func (x *GetWriteLogRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[19]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1301,7 +1448,7 @@ func (x *GetWriteLogRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetWriteLogRequest.ProtoReflect.Descriptor instead.
 func (*GetWriteLogRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{19}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *GetWriteLogRequest) GetHandle() uint64 {
@@ -1336,7 +1483,7 @@ type BeginBatch struct {
 
 func (x *BeginBatch) Reset() {
 	*x = BeginBatch{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1348,7 +1495,7 @@ func (x *BeginBatch) String() string {
 func (*BeginBatch) ProtoMessage() {}
 
 func (x *BeginBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[20]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1361,7 +1508,7 @@ func (x *BeginBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginBatch.ProtoReflect.Descriptor instead.
 func (*BeginBatch) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{20}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *BeginBatch) GetHandle() uint64 {
@@ -1395,7 +1542,7 @@ type CommitBatch struct {
 
 func (x *CommitBatch) Reset() {
 	*x = CommitBatch{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1407,7 +1554,7 @@ func (x *CommitBatch) String() string {
 func (*CommitBatch) ProtoMessage() {}
 
 func (x *CommitBatch) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[21]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1420,7 +1567,7 @@ func (x *CommitBatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitBatch.ProtoReflect.Descriptor instead.
 func (*CommitBatch) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{21}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CommitBatch) GetRoot() *Root {
@@ -1447,7 +1594,7 @@ type FinalizeRequest struct {
 
 func (x *FinalizeRequest) Reset() {
 	*x = FinalizeRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1459,7 +1606,7 @@ func (x *FinalizeRequest) String() string {
 func (*FinalizeRequest) ProtoMessage() {}
 
 func (x *FinalizeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[22]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1472,7 +1619,7 @@ func (x *FinalizeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FinalizeRequest.ProtoReflect.Descriptor instead.
 func (*FinalizeRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{22}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *FinalizeRequest) GetHandle() uint64 {
@@ -1500,7 +1647,7 @@ type PinRequest struct {
 
 func (x *PinRequest) Reset() {
 	*x = PinRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1512,7 +1659,7 @@ func (x *PinRequest) String() string {
 func (*PinRequest) ProtoMessage() {}
 
 func (x *PinRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[23]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1525,7 +1672,7 @@ func (x *PinRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinRequest.ProtoReflect.Descriptor instead.
 func (*PinRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{23}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *PinRequest) GetHandle() uint64 {
@@ -1560,7 +1707,7 @@ type PinInfo struct {
 
 func (x *PinInfo) Reset() {
 	*x = PinInfo{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1572,7 +1719,7 @@ func (x *PinInfo) String() string {
 func (*PinInfo) ProtoMessage() {}
 
 func (x *PinInfo) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[24]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1585,7 +1732,7 @@ func (x *PinInfo) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinInfo.ProtoReflect.Descriptor instead.
 func (*PinInfo) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{24}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *PinInfo) GetVersion() uint64 {
@@ -1618,7 +1765,7 @@ type PinsResponse struct {
 
 func (x *PinsResponse) Reset() {
 	*x = PinsResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1630,7 +1777,7 @@ func (x *PinsResponse) String() string {
 func (*PinsResponse) ProtoMessage() {}
 
 func (x *PinsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[25]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1643,7 +1790,7 @@ func (x *PinsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PinsResponse.ProtoReflect.Descriptor instead.
 func (*PinsResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{25}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *PinsResponse) GetPins() []*PinInfo {
@@ -1665,7 +1812,7 @@ type AddMultipartRootRequest struct {
 
 func (x *AddMultipartRootRequest) Reset() {
 	*x = AddMultipartRootRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1677,7 +1824,7 @@ func (x *AddMultipartRootRequest) String() string {
 func (*AddMultipartRootRequest) ProtoMessage() {}
 
 func (x *AddMultipartRootRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[26]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1690,7 +1837,7 @@ func (x *AddMultipartRootRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AddMultipartRootRequest.ProtoReflect.Descriptor instead.
 func (*AddMultipartRootRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{26}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AddMultipartRootRequest) GetHandle() uint64 {
@@ -1736,7 +1883,7 @@ type MultipartRoot struct {
 
 func (x *MultipartRoot) Reset() {
 	*x = MultipartRoot{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1748,7 +1895,7 @@ func (x *MultipartRoot) String() string {
 func (*MultipartRoot) ProtoMessage() {}
 
 func (x *MultipartRoot) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[27]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1761,7 +1908,7 @@ func (x *MultipartRoot) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MultipartRoot.ProtoReflect.Descriptor instead.
 func (*MultipartRoot) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{27}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *MultipartRoot) GetRoot() *Root {
@@ -1810,7 +1957,7 @@ type MultipartResponse struct {
 
 func (x *MultipartResponse) Reset() {
 	*x = MultipartResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1822,7 +1969,7 @@ func (x *MultipartResponse) String() string {
 func (*MultipartResponse) ProtoMessage() {}
 
 func (x *MultipartResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[28]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1835,7 +1982,7 @@ func (x *MultipartResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MultipartResponse.ProtoReflect.Descriptor instead.
 func (*MultipartResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{28}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *MultipartResponse) GetOpen() bool {
@@ -1870,7 +2017,7 @@ type BeginChunk struct {
 
 func (x *BeginChunk) Reset() {
 	*x = BeginChunk{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1882,7 +2029,7 @@ func (x *BeginChunk) String() string {
 func (*BeginChunk) ProtoMessage() {}
 
 func (x *BeginChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[29]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1895,7 +2042,7 @@ func (x *BeginChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BeginChunk.ProtoReflect.Descriptor instead.
 func (*BeginChunk) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{29}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{31}
 }
 
 func (x *BeginChunk) GetHandle() uint64 {
@@ -1928,7 +2075,7 @@ type CommitChunk struct {
 
 func (x *CommitChunk) Reset() {
 	*x = CommitChunk{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1940,7 +2087,7 @@ func (x *CommitChunk) String() string {
 func (*CommitChunk) ProtoMessage() {}
 
 func (x *CommitChunk) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[30]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1953,7 +2100,7 @@ func (x *CommitChunk) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CommitChunk.ProtoReflect.Descriptor instead.
 func (*CommitChunk) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{30}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{32}
 }
 
 func (x *CommitChunk) GetSync() bool {
@@ -1973,7 +2120,7 @@ type SizeResponse struct {
 
 func (x *SizeResponse) Reset() {
 	*x = SizeResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1985,7 +2132,7 @@ func (x *SizeResponse) String() string {
 func (*SizeResponse) ProtoMessage() {}
 
 func (x *SizeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[31]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1998,7 +2145,7 @@ func (x *SizeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SizeResponse.ProtoReflect.Descriptor instead.
 func (*SizeResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{31}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{33}
 }
 
 func (x *SizeResponse) GetLive() int64 {
@@ -2025,7 +2172,7 @@ type Progress struct {
 
 func (x *Progress) Reset() {
 	*x = Progress{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2037,7 +2184,7 @@ func (x *Progress) String() string {
 func (*Progress) ProtoMessage() {}
 
 func (x *Progress) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[32]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2050,7 +2197,7 @@ func (x *Progress) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Progress.ProtoReflect.Descriptor instead.
 func (*Progress) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{32}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{34}
 }
 
 func (x *Progress) GetDone() int64 {
@@ -2076,7 +2223,7 @@ type PruneBeforeResponse struct {
 
 func (x *PruneBeforeResponse) Reset() {
 	*x = PruneBeforeResponse{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2088,7 +2235,7 @@ func (x *PruneBeforeResponse) String() string {
 func (*PruneBeforeResponse) ProtoMessage() {}
 
 func (x *PruneBeforeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[33]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2101,7 +2248,7 @@ func (x *PruneBeforeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PruneBeforeResponse.ProtoReflect.Descriptor instead.
 func (*PruneBeforeResponse) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{33}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{35}
 }
 
 func (x *PruneBeforeResponse) GetRemoved() uint64 {
@@ -2121,7 +2268,7 @@ type CheckRequest struct {
 
 func (x *CheckRequest) Reset() {
 	*x = CheckRequest{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2133,7 +2280,7 @@ func (x *CheckRequest) String() string {
 func (*CheckRequest) ProtoMessage() {}
 
 func (x *CheckRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[34]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2146,7 +2293,7 @@ func (x *CheckRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckRequest.ProtoReflect.Descriptor instead.
 func (*CheckRequest) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{34}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{36}
 }
 
 func (x *CheckRequest) GetHandle() uint64 {
@@ -2173,7 +2320,7 @@ type CheckEvent struct {
 
 func (x *CheckEvent) Reset() {
 	*x = CheckEvent{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2185,7 +2332,7 @@ func (x *CheckEvent) String() string {
 func (*CheckEvent) ProtoMessage() {}
 
 func (x *CheckEvent) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[35]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2198,7 +2345,7 @@ func (x *CheckEvent) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckEvent.ProtoReflect.Descriptor instead.
 func (*CheckEvent) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{35}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{37}
 }
 
 func (x *CheckEvent) GetProgress() *Progress {
@@ -2232,7 +2379,7 @@ type CheckReport struct {
 
 func (x *CheckReport) Reset() {
 	*x = CheckReport{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[38]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2244,7 +2391,7 @@ func (x *CheckReport) String() string {
 func (*CheckReport) ProtoMessage() {}
 
 func (x *CheckReport) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[36]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[38]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2257,7 +2404,7 @@ func (x *CheckReport) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckReport.ProtoReflect.Descriptor instead.
 func (*CheckReport) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{36}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{38}
 }
 
 func (x *CheckReport) GetVersions() uint64 {
@@ -2341,7 +2488,7 @@ type ErrorDetail struct {
 
 func (x *ErrorDetail) Reset() {
 	*x = ErrorDetail{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[39]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2353,7 +2500,7 @@ func (x *ErrorDetail) String() string {
 func (*ErrorDetail) ProtoMessage() {}
 
 func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[37]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[39]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2366,7 +2513,7 @@ func (x *ErrorDetail) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorDetail.ProtoReflect.Descriptor instead.
 func (*ErrorDetail) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{37}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{39}
 }
 
 func (x *ErrorDetail) GetIdentities() []*ErrorIdentity {
@@ -2422,7 +2569,7 @@ type ErrorIdentity struct {
 
 func (x *ErrorIdentity) Reset() {
 	*x = ErrorIdentity{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[38]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[40]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2434,7 +2581,7 @@ func (x *ErrorIdentity) String() string {
 func (*ErrorIdentity) ProtoMessage() {}
 
 func (x *ErrorIdentity) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[38]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[40]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2447,7 +2594,7 @@ func (x *ErrorIdentity) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorIdentity.ProtoReflect.Descriptor instead.
 func (*ErrorIdentity) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{38}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{40}
 }
 
 func (x *ErrorIdentity) GetModule() string {
@@ -2483,7 +2630,7 @@ type ErrorCorrupted struct {
 
 func (x *ErrorCorrupted) Reset() {
 	*x = ErrorCorrupted{}
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[39]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[41]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2495,7 +2642,7 @@ func (x *ErrorCorrupted) String() string {
 func (*ErrorCorrupted) ProtoMessage() {}
 
 func (x *ErrorCorrupted) ProtoReflect() protoreflect.Message {
-	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[39]
+	mi := &file_framework_plugin_proto_nodedb_proto_msgTypes[41]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2508,7 +2655,7 @@ func (x *ErrorCorrupted) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ErrorCorrupted.ProtoReflect.Descriptor instead.
 func (*ErrorCorrupted) Descriptor() ([]byte, []int) {
-	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{39}
+	return file_framework_plugin_proto_nodedb_proto_rawDescGZIP(), []int{41}
 }
 
 func (x *ErrorCorrupted) GetVersion() uint64 {
@@ -2541,12 +2688,13 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\x05Frame\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\"$\n" +
 	"\x0eSessionRequest\x12\x12\n" +
-	"\x04host\x18\x01 \x01(\tR\x04host\"\x81\x01\n" +
+	"\x04host\x18\x01 \x01(\tR\x04host\"\xa6\x01\n" +
 	"\fSessionEvent\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x14\n" +
 	"\x05minor\x18\x02 \x01(\rR\x05minor\x12\x18\n" +
 	"\abackend\x18\x03 \x01(\tR\abackend\x12'\n" +
-	"\x0fbackend_version\x18\x04 \x01(\tR\x0ebackendVersion\"\xbc\x03\n" +
+	"\x0fbackend_version\x18\x04 \x01(\tR\x0ebackendVersion\x12#\n" +
+	"\rshared_memory\x18\x05 \x01(\bR\fsharedMemory\"\xbc\x03\n" +
 	"\vOpenRequest\x12\x18\n" +
 	"\asession\x18\x01 \x01(\fR\asession\x12\x10\n" +
 	"\x03dir\x18\x02 \x01(\tR\x03dir\x12\x1c\n" +
@@ -2624,7 +2772,15 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\vWalkRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12(\n" +
 	"\x04root\x18\x02 \x01(\v2\x14.ckpt.plugin.v1.RootR\x04root\x12\x1a\n" +
-	"\bposition\x18\x03 \x01(\fR\bposition\"\x80\x01\n" +
+	"\bposition\x18\x03 \x01(\fR\bposition\"\x82\x01\n" +
+	"\x11SharedWalkRequest\x12/\n" +
+	"\x04walk\x18\x01 \x01(\v2\x1b.ckpt.plugin.v1.WalkRequestR\x04walk\x12\x12\n" +
+	"\x04ring\x18\x02 \x01(\rR\x04ring\x12\x12\n" +
+	"\x04turn\x18\x03 \x01(\x04R\x04turn\x12\x14\n" +
+	"\x05taken\x18\x04 \x01(\rR\x05taken\"7\n" +
+	"\vSharedFrame\x12\x14\n" +
+	"\x05bytes\x18\x01 \x01(\rR\x05bytes\x12\x12\n" +
+	"\x04data\x18\x02 \x01(\fR\x04data\"\x80\x01\n" +
 	"\x12GetWriteLogRequest\x12\x16\n" +
 	"\x06handle\x18\x01 \x01(\x04R\x06handle\x12*\n" +
 	"\x05start\x18\x02 \x01(\v2\x14.ckpt.plugin.v1.RootR\x05start\x12&\n" +
@@ -2717,7 +2873,7 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\x04R\aversion\x12\x1f\n" +
 	"\bposition\x18\x02 \x01(\fH\x00R\bposition\x88\x01\x01\x12\x16\n" +
 	"\x06reason\x18\x03 \x01(\tR\x06reasonB\v\n" +
-	"\t_position2\xa9\x11\n" +
+	"\t_position2\xfb\x11\n" +
 	"\x06NodeDB\x12I\n" +
 	"\aSession\x12\x1e.ckpt.plugin.v1.SessionRequest\x1a\x1c.ckpt.plugin.v1.SessionEvent0\x01\x12A\n" +
 	"\x04Open\x12\x1b.ckpt.plugin.v1.OpenRequest\x1a\x1c.ckpt.plugin.v1.OpenResponse\x12=\n" +
@@ -2730,7 +2886,9 @@ const file_framework_plugin_proto_nodedb_proto_rawDesc = "" +
 	"\aGetNode\x12\x1e.ckpt.plugin.v1.GetNodeRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12B\n" +
 	"\aGetPath\x12\x1e.ckpt.plugin.v1.GetPathRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12D\n" +
 	"\bGetPaths\x12\x1f.ckpt.plugin.v1.GetPathsRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12<\n" +
-	"\x04Walk\x12\x1b.ckpt.plugin.v1.WalkRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12J\n" +
+	"\x04Walk\x12\x1b.ckpt.plugin.v1.WalkRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12P\n" +
+	"\n" +
+	"SharedWalk\x12!.ckpt.plugin.v1.SharedWalkRequest\x1a\x1b.ckpt.plugin.v1.SharedFrame(\x010\x01\x12J\n" +
 	"\vGetWriteLog\x12\".ckpt.plugin.v1.GetWriteLogRequest\x1a\x15.ckpt.plugin.v1.Frame0\x01\x12>\n" +
 	"\n" +
 	"WriteBatch\x12\x15.ckpt.plugin.v1.Frame\x1a\x15.ckpt.plugin.v1.Frame(\x010\x01\x12B\n" +
@@ -2765,7 +2923,7 @@ func file_framework_plugin_proto_nodedb_proto_rawDescGZIP() []byte {
 	return file_framework_plugin_proto_nodedb_proto_rawDescData
 }
 
-var file_framework_plugin_proto_nodedb_proto_msgTypes = make([]protoimpl.MessageInfo, 40)
+var file_framework_plugin_proto_nodedb_proto_msgTypes = make([]protoimpl.MessageInfo, 42)
 var file_framework_plugin_proto_nodedb_proto_goTypes = []any{
 	(*Empty)(nil),                   // 0: ckpt.plugin.v1.Empty
 	(*Frame)(nil),                   // 1: ckpt.plugin.v1.Frame
@@ -2786,27 +2944,29 @@ var file_framework_plugin_proto_nodedb_proto_goTypes = []any{
 	(*GetPathsRequest)(nil),         // 16: ckpt.plugin.v1.GetPathsRequest
 	(*PathStart)(nil),               // 17: ckpt.plugin.v1.PathStart
 	(*WalkRequest)(nil),             // 18: ckpt.plugin.v1.WalkRequest
-	(*GetWriteLogRequest)(nil),      // 19: ckpt.plugin.v1.GetWriteLogRequest
-	(*BeginBatch)(nil),              // 20: ckpt.plugin.v1.BeginBatch
-	(*CommitBatch)(nil),             // 21: ckpt.plugin.v1.CommitBatch
-	(*FinalizeRequest)(nil),         // 22: ckpt.plugin.v1.FinalizeRequest
-	(*PinRequest)(nil),              // 23: ckpt.plugin.v1.PinRequest
-	(*PinInfo)(nil),                 // 24: ckpt.plugin.v1.PinInfo
-	(*PinsResponse)(nil),            // 25: ckpt.plugin.v1.PinsResponse
-	(*AddMultipartRootRequest)(nil), // 26: ckpt.plugin.v1.AddMultipartRootRequest
-	(*MultipartRoot)(nil),           // 27: ckpt.plugin.v1.MultipartRoot
-	(*MultipartResponse)(nil),       // 28: ckpt.plugin.v1.MultipartResponse
-	(*BeginChunk)(nil),              // 29: ckpt.plugin.v1.BeginChunk
-	(*CommitChunk)(nil),             // 30: ckpt.plugin.v1.CommitChunk
-	(*SizeResponse)(nil),            // 31: ckpt.plugin.v1.SizeResponse
-	(*Progress)(nil),                // 32: ckpt.plugin.v1.Progress
-	(*PruneBeforeResponse)(nil),     // 33: ckpt.plugin.v1.PruneBeforeResponse
-	(*CheckRequest)(nil),            // 34: ckpt.plugin.v1.CheckRequest
-	(*CheckEvent)(nil),              // 35: ckpt.plugin.v1.CheckEvent
-	(*CheckReport)(nil),             // 36: ckpt.plugin.v1.CheckReport
-	(*ErrorDetail)(nil),             // 37: ckpt.plugin.v1.ErrorDetail
-	(*ErrorIdentity)(nil),           // 38: ckpt.plugin.v1.ErrorIdentity
-	(*ErrorCorrupted)(nil),          // 39: ckpt.plugin.v1.ErrorCorrupted
+	(*SharedWalkRequest)(nil),       // 19: ckpt.plugin.v1.SharedWalkRequest
+	(*SharedFrame)(nil),             // 20: ckpt.plugin.v1.SharedFrame
+	(*GetWriteLogRequest)(nil),      // 21: ckpt.plugin.v1.GetWriteLogRequest
+	(*BeginBatch)(nil),              // 22: ckpt.plugin.v1.BeginBatch
+	(*CommitBatch)(nil),             // 23: ckpt.plugin.v1.CommitBatch
+	(*FinalizeRequest)(nil),         // 24: ckpt.plugin.v1.FinalizeRequest
+	(*PinRequest)(nil),              // 25: ckpt.plugin.v1.PinRequest
+	(*PinInfo)(nil),                 // 26: ckpt.plugin.v1.PinInfo
+	(*PinsResponse)(nil),            // 27: ckpt.plugin.v1.PinsResponse
+	(*AddMultipartRootRequest)(nil), // 28: ckpt.plugin.v1.AddMultipartRootRequest
+	(*MultipartRoot)(nil),           // 29: ckpt.plugin.v1.MultipartRoot
+	(*MultipartResponse)(nil),       // 30: ckpt.plugin.v1.MultipartResponse
+	(*BeginChunk)(nil),              // 31: ckpt.plugin.v1.BeginChunk
+	(*CommitChunk)(nil),             // 32: ckpt.plugin.v1.CommitChunk
+	(*SizeResponse)(nil),            // 33: ckpt.plugin.v1.SizeResponse
+	(*Progress)(nil),                // 34: ckpt.plugin.v1.Progress
+	(*PruneBeforeResponse)(nil),     // 35: ckpt.plugin.v1.PruneBeforeResponse
+	(*CheckRequest)(nil),            // 36: ckpt.plugin.v1.CheckRequest
+	(*CheckEvent)(nil),              // 37: ckpt.plugin.v1.CheckEvent
+	(*CheckReport)(nil),             // 38: ckpt.plugin.v1.CheckReport
+	(*ErrorDetail)(nil),             // 39: ckpt.plugin.v1.ErrorDetail
+	(*ErrorIdentity)(nil),           // 40: ckpt.plugin.v1.ErrorIdentity
+	(*ErrorCorrupted)(nil),          // 41: ckpt.plugin.v1.ErrorCorrupted
 }
 var file_framework_plugin_proto_nodedb_proto_depIdxs = []int32{
 	10, // 0: ckpt.plugin.v1.RootRequest.root:type_name -> ckpt.plugin.v1.Root
@@ -2819,89 +2979,92 @@ var file_framework_plugin_proto_nodedb_proto_depIdxs = []int32{
 	17, // 7: ckpt.plugin.v1.GetPathsRequest.starts:type_name -> ckpt.plugin.v1.PathStart
 	13, // 8: ckpt.plugin.v1.PathStart.address:type_name -> ckpt.plugin.v1.Address
 	10, // 9: ckpt.plugin.v1.WalkRequest.root:type_name -> ckpt.plugin.v1.Root
-	10, // 10: ckpt.plugin.v1.GetWriteLogRequest.start:type_name -> ckpt.plugin.v1.Root
-	10, // 11: ckpt.plugin.v1.GetWriteLogRequest.end:type_name -> ckpt.plugin.v1.Root
-	10, // 12: ckpt.plugin.v1.BeginBatch.old_root:type_name -> ckpt.plugin.v1.Root
-	10, // 13: ckpt.plugin.v1.CommitBatch.root:type_name -> ckpt.plugin.v1.Root
-	13, // 14: ckpt.plugin.v1.CommitBatch.root_address:type_name -> ckpt.plugin.v1.Address
-	10, // 15: ckpt.plugin.v1.FinalizeRequest.roots:type_name -> ckpt.plugin.v1.Root
-	24, // 16: ckpt.plugin.v1.PinsResponse.pins:type_name -> ckpt.plugin.v1.PinInfo
-	10, // 17: ckpt.plugin.v1.AddMultipartRootRequest.root:type_name -> ckpt.plugin.v1.Root
-	10, // 18: ckpt.plugin.v1.MultipartRoot.root:type_name -> ckpt.plugin.v1.Root
-	27, // 19: ckpt.plugin.v1.MultipartResponse.roots:type_name -> ckpt.plugin.v1.MultipartRoot
-	10, // 20: ckpt.plugin.v1.BeginChunk.root:type_name -> ckpt.plugin.v1.Root
-	32, // 21: ckpt.plugin.v1.CheckEvent.progress:type_name -> ckpt.plugin.v1.Progress
-	36, // 22: ckpt.plugin.v1.CheckEvent.report:type_name -> ckpt.plugin.v1.CheckReport
-	39, // 23: ckpt.plugin.v1.CheckReport.problems:type_name -> ckpt.plugin.v1.ErrorCorrupted
-	38, // 24: ckpt.plugin.v1.ErrorDetail.identities:type_name -> ckpt.plugin.v1.ErrorIdentity
-	39, // 25: ckpt.plugin.v1.ErrorDetail.corrupted:type_name -> ckpt.plugin.v1.ErrorCorrupted
-	2,  // 26: ckpt.plugin.v1.NodeDB.Session:input_type -> ckpt.plugin.v1.SessionRequest
-	4,  // 27: ckpt.plugin.v1.NodeDB.Open:input_type -> ckpt.plugin.v1.OpenRequest
-	6,  // 28: ckpt.plugin.v1.NodeDB.Close:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 29: ckpt.plugin.v1.NodeDB.GetLatestVersion:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 30: ckpt.plugin.v1.NodeDB.GetEarliestVersion:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 31: ckpt.plugin.v1.NodeDB.GetRootsForVersion:input_type -> ckpt.plugin.v1.VersionRequest
-	8,  // 32: ckpt.plugin.v1.NodeDB.HasRoot:input_type -> ckpt.plugin.v1.RootRequest
-	8,  // 33: ckpt.plugin.v1.NodeDB.RootAddress:input_type -> ckpt.plugin.v1.RootRequest
-	14, // 34: ckpt.plugin.v1.NodeDB.GetNode:input_type -> ckpt.plugin.v1.GetNodeRequest
-	15, // 35: ckpt.plugin.v1.NodeDB.GetPath:input_type -> ckpt.plugin.v1.GetPathRequest
-	16, // 36: ckpt.plugin.v1.NodeDB.GetPaths:input_type -> ckpt.plugin.v1.GetPathsRequest
-	18, // 37: ckpt.plugin.v1.NodeDB.Walk:input_type -> ckpt.plugin.v1.WalkRequest
-	19, // 38: ckpt.plugin.v1.NodeDB.GetWriteLog:input_type -> ckpt.plugin.v1.GetWriteLogRequest
-	1,  // 39: ckpt.plugin.v1.NodeDB.WriteBatch:input_type -> ckpt.plugin.v1.Frame
-	22, // 40: ckpt.plugin.v1.NodeDB.Finalize:input_type -> ckpt.plugin.v1.FinalizeRequest
-	23, // 41: ckpt.plugin.v1.NodeDB.Pin:input_type -> ckpt.plugin.v1.PinRequest
-	6,  // 42: ckpt.plugin.v1.NodeDB.Pins:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 43: ckpt.plugin.v1.NodeDB.Prune:input_type -> ckpt.plugin.v1.VersionRequest
-	7,  // 44: ckpt.plugin.v1.NodeDB.PruneBefore:input_type -> ckpt.plugin.v1.VersionRequest
-	6,  // 45: ckpt.plugin.v1.NodeDB.CollectGarbage:input_type -> ckpt.plugin.v1.HandleRequest
-	7,  // 46: ckpt.plugin.v1.NodeDB.StartMultipart:input_type -> ckpt.plugin.v1.VersionRequest
-	6,  // 47: ckpt.plugin.v1.NodeDB.Multipart:input_type -> ckpt.plugin.v1.HandleRequest
-	26, // 48: ckpt.plugin.v1.NodeDB.AddMultipartRoot:input_type -> ckpt.plugin.v1.AddMultipartRootRequest
-	1,  // 49: ckpt.plugin.v1.NodeDB.WriteChunk:input_type -> ckpt.plugin.v1.Frame
-	8,  // 50: ckpt.plugin.v1.NodeDB.CompleteRoot:input_type -> ckpt.plugin.v1.RootRequest
-	8,  // 51: ckpt.plugin.v1.NodeDB.AbortRoot:input_type -> ckpt.plugin.v1.RootRequest
-	6,  // 52: ckpt.plugin.v1.NodeDB.AbortMultipart:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 53: ckpt.plugin.v1.NodeDB.Size:input_type -> ckpt.plugin.v1.HandleRequest
-	6,  // 54: ckpt.plugin.v1.NodeDB.Compact:input_type -> ckpt.plugin.v1.HandleRequest
-	34, // 55: ckpt.plugin.v1.NodeDB.Check:input_type -> ckpt.plugin.v1.CheckRequest
-	6,  // 56: ckpt.plugin.v1.NodeDB.Sync:input_type -> ckpt.plugin.v1.HandleRequest
-	3,  // 57: ckpt.plugin.v1.NodeDB.Session:output_type -> ckpt.plugin.v1.SessionEvent
-	5,  // 58: ckpt.plugin.v1.NodeDB.Open:output_type -> ckpt.plugin.v1.OpenResponse
-	0,  // 59: ckpt.plugin.v1.NodeDB.Close:output_type -> ckpt.plugin.v1.Empty
-	9,  // 60: ckpt.plugin.v1.NodeDB.GetLatestVersion:output_type -> ckpt.plugin.v1.VersionResponse
-	9,  // 61: ckpt.plugin.v1.NodeDB.GetEarliestVersion:output_type -> ckpt.plugin.v1.VersionResponse
-	11, // 62: ckpt.plugin.v1.NodeDB.GetRootsForVersion:output_type -> ckpt.plugin.v1.RootsResponse
-	12, // 63: ckpt.plugin.v1.NodeDB.HasRoot:output_type -> ckpt.plugin.v1.HasRootResponse
-	13, // 64: ckpt.plugin.v1.NodeDB.RootAddress:output_type -> ckpt.plugin.v1.Address
-	1,  // 65: ckpt.plugin.v1.NodeDB.GetNode:output_type -> ckpt.plugin.v1.Frame
-	1,  // 66: ckpt.plugin.v1.NodeDB.GetPath:output_type -> ckpt.plugin.v1.Frame
-	1,  // 67: ckpt.plugin.v1.NodeDB.GetPaths:output_type -> ckpt.plugin.v1.Frame
-	1,  // 68: ckpt.plugin.v1.NodeDB.Walk:output_type -> ckpt.plugin.v1.Frame
-	1,  // 69: ckpt.plugin.v1.NodeDB.GetWriteLog:output_type -> ckpt.plugin.v1.Frame
-	1,  // 70: ckpt.plugin.v1.NodeDB.WriteBatch:output_type -> ckpt.plugin.v1.Frame
-	0,  // 71: ckpt.plugin.v1.NodeDB.Finalize:output_type -> ckpt.plugin.v1.Empty
-	0,  // 72: ckpt.plugin.v1.NodeDB.Pin:output_type -> ckpt.plugin.v1.Empty
-	25, // 73: ckpt.plugin.v1.NodeDB.Pins:output_type -> ckpt.plugin.v1.PinsResponse
-	0,  // 74: ckpt.plugin.v1.NodeDB.Prune:output_type -> ckpt.plugin.v1.Empty
-	33, // 75: ckpt.plugin.v1.NodeDB.PruneBefore:output_type -> ckpt.plugin.v1.PruneBeforeResponse
-	32, // 76: ckpt.plugin.v1.NodeDB.CollectGarbage:output_type -> ckpt.plugin.v1.Progress
-	0,  // 77: ckpt.plugin.v1.NodeDB.StartMultipart:output_type -> ckpt.plugin.v1.Empty
-	28, // 78: ckpt.plugin.v1.NodeDB.Multipart:output_type -> ckpt.plugin.v1.MultipartResponse
-	0,  // 79: ckpt.plugin.v1.NodeDB.AddMultipartRoot:output_type -> ckpt.plugin.v1.Empty
-	1,  // 80: ckpt.plugin.v1.NodeDB.WriteChunk:output_type -> ckpt.plugin.v1.Frame
-	0,  // 81: ckpt.plugin.v1.NodeDB.CompleteRoot:output_type -> ckpt.plugin.v1.Empty
-	0,  // 82: ckpt.plugin.v1.NodeDB.AbortRoot:output_type -> ckpt.plugin.v1.Empty
-	0,  // 83: ckpt.plugin.v1.NodeDB.AbortMultipart:output_type -> ckpt.plugin.v1.Empty
-	31, // 84: ckpt.plugin.v1.NodeDB.Size:output_type -> ckpt.plugin.v1.SizeResponse
-	32, // 85: ckpt.plugin.v1.NodeDB.Compact:output_type -> ckpt.plugin.v1.Progress
-	35, // 86: ckpt.plugin.v1.NodeDB.Check:output_type -> ckpt.plugin.v1.CheckEvent
-	0,  // 87: ckpt.plugin.v1.NodeDB.Sync:output_type -> ckpt.plugin.v1.Empty
-	57, // [57:88] is the sub-list for method output_type
-	26, // [26:57] is the sub-list for method input_type
-	26, // [26:26] is the sub-list for extension type_name
-	26, // [26:26] is the sub-list for extension extendee
-	0,  // [0:26] is the sub-list for field type_name
+	18, // 10: ckpt.plugin.v1.SharedWalkRequest.walk:type_name -> ckpt.plugin.v1.WalkRequest
+	10, // 11: ckpt.plugin.v1.GetWriteLogRequest.start:type_name -> ckpt.plugin.v1.Root
+	10, // 12: ckpt.plugin.v1.GetWriteLogRequest.end:type_name -> ckpt.plugin.v1.Root
+	10, // 13: ckpt.plugin.v1.BeginBatch.old_root:type_name -> ckpt.plugin.v1.Root
+	10, // 14: ckpt.plugin.v1.CommitBatch.root:type_name -> ckpt.plugin.v1.Root
+	13, // 15: ckpt.plugin.v1.CommitBatch.root_address:type_name -> ckpt.plugin.v1.Address
+	10, // 16: ckpt.plugin.v1.FinalizeRequest.roots:type_name -> ckpt.plugin.v1.Root
+	26, // 17: ckpt.plugin.v1.PinsResponse.pins:type_name -> ckpt.plugin.v1.PinInfo
+	10, // 18: ckpt.plugin.v1.AddMultipartRootRequest.root:type_name -> ckpt.plugin.v1.Root
+	10, // 19: ckpt.plugin.v1.MultipartRoot.root:type_name -> ckpt.plugin.v1.Root
+	29, // 20: ckpt.plugin.v1.MultipartResponse.roots:type_name -> ckpt.plugin.v1.MultipartRoot
+	10, // 21: ckpt.plugin.v1.BeginChunk.root:type_name -> ckpt.plugin.v1.Root
+	34, // 22: ckpt.plugin.v1.CheckEvent.progress:type_name -> ckpt.plugin.v1.Progress
+	38, // 23: ckpt.plugin.v1.CheckEvent.report:type_name -> ckpt.plugin.v1.CheckReport
+	41, // 24: ckpt.plugin.v1.CheckReport.problems:type_name -> ckpt.plugin.v1.ErrorCorrupted
+	40, // 25: ckpt.plugin.v1.ErrorDetail.identities:type_name -> ckpt.plugin.v1.ErrorIdentity
+	41, // 26: ckpt.plugin.v1.ErrorDetail.corrupted:type_name -> ckpt.plugin.v1.ErrorCorrupted
+	2,  // 27: ckpt.plugin.v1.NodeDB.Session:input_type -> ckpt.plugin.v1.SessionRequest
+	4,  // 28: ckpt.plugin.v1.NodeDB.Open:input_type -> ckpt.plugin.v1.OpenRequest
+	6,  // 29: ckpt.plugin.v1.NodeDB.Close:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 30: ckpt.plugin.v1.NodeDB.GetLatestVersion:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 31: ckpt.plugin.v1.NodeDB.GetEarliestVersion:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 32: ckpt.plugin.v1.NodeDB.GetRootsForVersion:input_type -> ckpt.plugin.v1.VersionRequest
+	8,  // 33: ckpt.plugin.v1.NodeDB.HasRoot:input_type -> ckpt.plugin.v1.RootRequest
+	8,  // 34: ckpt.plugin.v1.NodeDB.RootAddress:input_type -> ckpt.plugin.v1.RootRequest
+	14, // 35: ckpt.plugin.v1.NodeDB.GetNode:input_type -> ckpt.plugin.v1.GetNodeRequest
+	15, // 36: ckpt.plugin.v1.NodeDB.GetPath:input_type -> ckpt.plugin.v1.GetPathRequest
+	16, // 37: ckpt.plugin.v1.NodeDB.GetPaths:input_type -> ckpt.plugin.v1.GetPathsRequest
+	18, // 38: ckpt.plugin.v1.NodeDB.Walk:input_type -> ckpt.plugin.v1.WalkRequest
+	19, // 39: ckpt.plugin.v1.NodeDB.SharedWalk:input_type -> ckpt.plugin.v1.SharedWalkRequest
+	21, // 40: ckpt.plugin.v1.NodeDB.GetWriteLog:input_type -> ckpt.plugin.v1.GetWriteLogRequest
+	1,  // 41: ckpt.plugin.v1.NodeDB.WriteBatch:input_type -> ckpt.plugin.v1.Frame
+	24, // 42: ckpt.plugin.v1.NodeDB.Finalize:input_type -> ckpt.plugin.v1.FinalizeRequest
+	25, // 43: ckpt.plugin.v1.NodeDB.Pin:input_type -> ckpt.plugin.v1.PinRequest
+	6,  // 44: ckpt.plugin.v1.NodeDB.Pins:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 45: ckpt.plugin.v1.NodeDB.Prune:input_type -> ckpt.plugin.v1.VersionRequest
+	7,  // 46: ckpt.plugin.v1.NodeDB.PruneBefore:input_type -> ckpt.plugin.v1.VersionRequest
+	6,  // 47: ckpt.plugin.v1.NodeDB.CollectGarbage:input_type -> ckpt.plugin.v1.HandleRequest
+	7,  // 48: ckpt.plugin.v1.NodeDB.StartMultipart:input_type -> ckpt.plugin.v1.VersionRequest
+	6,  // 49: ckpt.plugin.v1.NodeDB.Multipart:input_type -> ckpt.plugin.v1.HandleRequest
+	28, // 50: ckpt.plugin.v1.NodeDB.AddMultipartRoot:input_type -> ckpt.plugin.v1.AddMultipartRootRequest
+	1,  // 51: ckpt.plugin.v1.NodeDB.WriteChunk:input_type -> ckpt.plugin.v1.Frame
+	8,  // 52: ckpt.plugin.v1.NodeDB.CompleteRoot:input_type -> ckpt.plugin.v1.RootRequest
+	8,  // 53: ckpt.plugin.v1.NodeDB.AbortRoot:input_type -> ckpt.plugin.v1.RootRequest
+	6,  // 54: ckpt.plugin.v1.NodeDB.AbortMultipart:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 55: ckpt.plugin.v1.NodeDB.Size:input_type -> ckpt.plugin.v1.HandleRequest
+	6,  // 56: ckpt.plugin.v1.NodeDB.Compact:input_type -> ckpt.plugin.v1.HandleRequest
+	36, // 57: ckpt.plugin.v1.NodeDB.Check:input_type -> ckpt.plugin.v1.CheckRequest
+	6,  // 58: ckpt.plugin.v1.NodeDB.Sync:input_type -> ckpt.plugin.v1.HandleRequest
+	3,  // 59: ckpt.plugin.v1.NodeDB.Session:output_type -> ckpt.plugin.v1.SessionEvent
+	5,  // 60: ckpt.plugin.v1.NodeDB.Open:output_type -> ckpt.plugin.v1.OpenResponse
+	0,  // 61: ckpt.plugin.v1.NodeDB.Close:output_type -> ckpt.plugin.v1.Empty
+	9,  // 62: ckpt.plugin.v1.NodeDB.GetLatestVersion:output_type -> ckpt.plugin.v1.VersionResponse
+	9,  // 63: ckpt.plugin.v1.NodeDB.GetEarliestVersion:output_type -> ckpt.plugin.v1.VersionResponse
+	11, // 64: ckpt.plugin.v1.NodeDB.GetRootsForVersion:output_type -> ckpt.plugin.v1.RootsResponse
+	12, // 65: ckpt.plugin.v1.NodeDB.HasRoot:output_type -> ckpt.plugin.v1.HasRootResponse
+	13, // 66: ckpt.plugin.v1.NodeDB.RootAddress:output_type -> ckpt.plugin.v1.Address
+	1,  // 67: ckpt.plugin.v1.NodeDB.GetNode:output_type -> ckpt.plugin.v1.Frame
+	1,  // 68: ckpt.plugin.v1.NodeDB.GetPath:output_type -> ckpt.plugin.v1.Frame
+	1,  // 69: ckpt.plugin.v1.NodeDB.GetPaths:output_type -> ckpt.plugin.v1.Frame
+	1,  // 70: ckpt.plugin.v1.NodeDB.Walk:output_type -> ckpt.plugin.v1.Frame
+	20, // 71: ckpt.plugin.v1.NodeDB.SharedWalk:output_type -> ckpt.plugin.v1.SharedFrame
+	1,  // 72: ckpt.plugin.v1.NodeDB.GetWriteLog:output_type -> ckpt.plugin.v1.Frame
+	1,  // 73: ckpt.plugin.v1.NodeDB.WriteBatch:output_type -> ckpt.plugin.v1.Frame
+	0,  // 74: ckpt.plugin.v1.NodeDB.Finalize:output_type -> ckpt.plugin.v1.Empty
+	0,  // 75: ckpt.plugin.v1.NodeDB.Pin:output_type -> ckpt.plugin.v1.Empty
+	27, // 76: ckpt.plugin.v1.NodeDB.Pins:output_type -> ckpt.plugin.v1.PinsResponse
+	0,  // 77: ckpt.plugin.v1.NodeDB.Prune:output_type -> ckpt.plugin.v1.Empty
+	35, // 78: ckpt.plugin.v1.NodeDB.PruneBefore:output_type -> ckpt.plugin.v1.PruneBeforeResponse
+	34, // 79: ckpt.plugin.v1.NodeDB.CollectGarbage:output_type -> ckpt.plugin.v1.Progress
+	0,  // 80: ckpt.plugin.v1.NodeDB.StartMultipart:output_type -> ckpt.plugin.v1.Empty
+	30, // 81: ckpt.plugin.v1.NodeDB.Multipart:output_type -> ckpt.plugin.v1.MultipartResponse
+	0,  // 82: ckpt.plugin.v1.NodeDB.AddMultipartRoot:output_type -> ckpt.plugin.v1.Empty
+	1,  // 83: ckpt.plugin.v1.NodeDB.WriteChunk:output_type -> ckpt.plugin.v1.Frame
+	0,  // 84: ckpt.plugin.v1.NodeDB.CompleteRoot:output_type -> ckpt.plugin.v1.Empty
+	0,  // 85: ckpt.plugin.v1.NodeDB.AbortRoot:output_type -> ckpt.plugin.v1.Empty
+	0,  // 86: ckpt.plugin.v1.NodeDB.AbortMultipart:output_type -> ckpt.plugin.v1.Empty
+	33, // 87: ckpt.plugin.v1.NodeDB.Size:output_type -> ckpt.plugin.v1.SizeResponse
+	34, // 88: ckpt.plugin.v1.NodeDB.Compact:output_type -> ckpt.plugin.v1.Progress
+	37, // 89: ckpt.plugin.v1.NodeDB.Check:output_type -> ckpt.plugin.v1.CheckEvent
+	0,  // 90: ckpt.plugin.v1.NodeDB.Sync:output_type -> ckpt.plugin.v1.Empty
+	59, // [59:91] is the sub-list for method output_type
+	27, // [27:59] is the sub-list for method input_type
+	27, // [27:27] is the sub-list for extension type_name
+	27, // [27:27] is the sub-list for extension extendee
+	0,  // [0:27] is the sub-list for field type_name
 }
 
 func init() { file_framework_plugin_proto_nodedb_proto_init() }
@@ -2910,15 +3073,15 @@ func file_framework_plugin_proto_nodedb_proto_init() {
 		return
 	}
 	file_framework_plugin_proto_nodedb_proto_msgTypes[4].OneofWrappers = []any{}
-	file_framework_plugin_proto_nodedb_proto_msgTypes[34].OneofWrappers = []any{}
-	file_framework_plugin_proto_nodedb_proto_msgTypes[39].OneofWrappers = []any{}
+	file_framework_plugin_proto_nodedb_proto_msgTypes[36].OneofWrappers = []any{}
+	file_framework_plugin_proto_nodedb_proto_msgTypes[41].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_framework_plugin_proto_nodedb_proto_rawDesc), len(file_framework_plugin_proto_nodedb_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   40,
+			NumMessages:   42,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

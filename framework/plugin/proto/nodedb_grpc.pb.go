@@ -31,6 +31,16 @@
 // A stream ends with status OK when all that was asked is done; a write that ends otherwise, or without
 // commit, leaves nothing.
 //
+// # Shared memory
+//
+// A host may hand the backend's process, when it starts it, memory that both can see, so that the frames of
+// a walk need not travel. The variable CKPT_BACKEND_SHARED_MEMORY says so: five numbers in decimal digits,
+// with colons between. The first is that of an open file descriptor, to be mapped for reading and writing;
+// the second the inode of its file, by which a process that the descriptor did not reach can tell. The
+// others are a number of rings, the number of slots in each, and the bytes of a slot: the file is the
+// rings, one behind the other, and a ring its slots. A backend that has mapped it says so in SessionEvent,
+// and then serves SharedWalk; nobody has to. The frames are as others are, and no larger than a slot.
+//
 // # Errors
 //
 // An error that the backend itself returned has an ErrorDetail among its status details. One without
@@ -74,6 +84,7 @@ const (
 	NodeDB_GetPath_FullMethodName            = "/ckpt.plugin.v1.NodeDB/GetPath"
 	NodeDB_GetPaths_FullMethodName           = "/ckpt.plugin.v1.NodeDB/GetPaths"
 	NodeDB_Walk_FullMethodName               = "/ckpt.plugin.v1.NodeDB/Walk"
+	NodeDB_SharedWalk_FullMethodName         = "/ckpt.plugin.v1.NodeDB/SharedWalk"
 	NodeDB_GetWriteLog_FullMethodName        = "/ckpt.plugin.v1.NodeDB/GetWriteLog"
 	NodeDB_WriteBatch_FullMethodName         = "/ckpt.plugin.v1.NodeDB/WriteBatch"
 	NodeDB_Finalize_FullMethodName           = "/ckpt.plugin.v1.NodeDB/Finalize"
@@ -117,6 +128,11 @@ type NodeDBClient interface {
 	GetPaths(ctx context.Context, in *GetPathsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
 	// Walk sends nodes.
 	Walk(ctx context.Context, in *WalkRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
+	// SharedWalk is Walk with its frames in a ring of the shared memory: the first one is in slot 0, each
+	// other one in the next slot, and slot 0 follows the last. The backend fills a slot, and then says how
+	// many bytes are in it. It may fill all slots once, and from then on as many as the host says that it has
+	// taken. It is there from minor version 3 on.
+	SharedWalk(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SharedWalkRequest, SharedFrame], error)
 	// GetWriteLog sends sets and deletes.
 	GetWriteLog(ctx context.Context, in *GetWriteLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error)
 	WriteBatch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error)
@@ -315,9 +331,22 @@ func (c *nodeDBClient) Walk(ctx context.Context, in *WalkRequest, opts ...grpc.C
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeDB_WalkClient = grpc.ServerStreamingClient[Frame]
 
+func (c *nodeDBClient) SharedWalk(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SharedWalkRequest, SharedFrame], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[5], NodeDB_SharedWalk_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[SharedWalkRequest, SharedFrame]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_SharedWalkClient = grpc.BidiStreamingClient[SharedWalkRequest, SharedFrame]
+
 func (c *nodeDBClient) GetWriteLog(ctx context.Context, in *GetWriteLogRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[5], NodeDB_GetWriteLog_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[6], NodeDB_GetWriteLog_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -336,7 +365,7 @@ type NodeDB_GetWriteLogClient = grpc.ServerStreamingClient[Frame]
 
 func (c *nodeDBClient) WriteBatch(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[6], NodeDB_WriteBatch_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[7], NodeDB_WriteBatch_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -359,7 +388,7 @@ func (c *nodeDBClient) Finalize(ctx context.Context, in *FinalizeRequest, opts .
 
 func (c *nodeDBClient) Pin(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[PinRequest, Empty], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[7], NodeDB_Pin_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[8], NodeDB_Pin_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -402,7 +431,7 @@ func (c *nodeDBClient) PruneBefore(ctx context.Context, in *VersionRequest, opts
 
 func (c *nodeDBClient) CollectGarbage(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[8], NodeDB_CollectGarbage_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[9], NodeDB_CollectGarbage_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -451,7 +480,7 @@ func (c *nodeDBClient) AddMultipartRoot(ctx context.Context, in *AddMultipartRoo
 
 func (c *nodeDBClient) WriteChunk(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[Frame, Frame], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[9], NodeDB_WriteChunk_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[10], NodeDB_WriteChunk_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -504,7 +533,7 @@ func (c *nodeDBClient) Size(ctx context.Context, in *HandleRequest, opts ...grpc
 
 func (c *nodeDBClient) Compact(ctx context.Context, in *HandleRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Progress], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[10], NodeDB_Compact_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[11], NodeDB_Compact_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -523,7 +552,7 @@ type NodeDB_CompactClient = grpc.ServerStreamingClient[Progress]
 
 func (c *nodeDBClient) Check(ctx context.Context, in *CheckRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[CheckEvent], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
-	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[11], NodeDB_Check_FullMethodName, cOpts...)
+	stream, err := c.cc.NewStream(ctx, &NodeDB_ServiceDesc.Streams[12], NodeDB_Check_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -572,6 +601,11 @@ type NodeDBServer interface {
 	GetPaths(*GetPathsRequest, grpc.ServerStreamingServer[Frame]) error
 	// Walk sends nodes.
 	Walk(*WalkRequest, grpc.ServerStreamingServer[Frame]) error
+	// SharedWalk is Walk with its frames in a ring of the shared memory: the first one is in slot 0, each
+	// other one in the next slot, and slot 0 follows the last. The backend fills a slot, and then says how
+	// many bytes are in it. It may fill all slots once, and from then on as many as the host says that it has
+	// taken. It is there from minor version 3 on.
+	SharedWalk(grpc.BidiStreamingServer[SharedWalkRequest, SharedFrame]) error
 	// GetWriteLog sends sets and deletes.
 	GetWriteLog(*GetWriteLogRequest, grpc.ServerStreamingServer[Frame]) error
 	WriteBatch(grpc.BidiStreamingServer[Frame, Frame]) error
@@ -640,6 +674,9 @@ func (UnimplementedNodeDBServer) GetPaths(*GetPathsRequest, grpc.ServerStreaming
 }
 func (UnimplementedNodeDBServer) Walk(*WalkRequest, grpc.ServerStreamingServer[Frame]) error {
 	return status.Error(codes.Unimplemented, "method Walk not implemented")
+}
+func (UnimplementedNodeDBServer) SharedWalk(grpc.BidiStreamingServer[SharedWalkRequest, SharedFrame]) error {
+	return status.Error(codes.Unimplemented, "method SharedWalk not implemented")
 }
 func (UnimplementedNodeDBServer) GetWriteLog(*GetWriteLogRequest, grpc.ServerStreamingServer[Frame]) error {
 	return status.Error(codes.Unimplemented, "method GetWriteLog not implemented")
@@ -899,6 +936,13 @@ func _NodeDB_Walk_Handler(srv interface{}, stream grpc.ServerStream) error {
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type NodeDB_WalkServer = grpc.ServerStreamingServer[Frame]
+
+func _NodeDB_SharedWalk_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(NodeDBServer).SharedWalk(&grpc.GenericServerStream[SharedWalkRequest, SharedFrame]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type NodeDB_SharedWalkServer = grpc.BidiStreamingServer[SharedWalkRequest, SharedFrame]
 
 func _NodeDB_GetWriteLog_Handler(srv interface{}, stream grpc.ServerStream) error {
 	m := new(GetWriteLogRequest)
@@ -1290,6 +1334,12 @@ var NodeDB_ServiceDesc = grpc.ServiceDesc{
 			StreamName:    "Walk",
 			Handler:       _NodeDB_Walk_Handler,
 			ServerStreams: true,
+		},
+		{
+			StreamName:    "SharedWalk",
+			Handler:       _NodeDB_SharedWalk_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
 		},
 		{
 			StreamName:    "GetWriteLog",
