@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // What the system knows of processes, from /proc. Of those of other users it does not tell what they have
@@ -53,6 +54,29 @@ func whoHasOpen(dir string) (found []string, err error) {
 	return found, err
 }
 
+// afterName are the fields of a stat file behind the program's name, which may hold anything.
+func afterName(stat []byte) [][]byte { return bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:]) }
+
+// hasStopped says whether a process does nothing, in none of its threads.
+func hasStopped(pid int) (bool, error) {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	if err == nil && len(stats) == 0 {
+		err = errors.ErrUnsupported // nothing is told of processes
+	}
+	for _, name := range stats {
+		text, err := os.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
+			return false, nil // a thread that has just ended was not stopped
+		} else if err != nil {
+			return false, err
+		}
+		if fields := afterName(text); len(fields) == 0 || string(fields[0]) != "T" {
+			return false, nil
+		}
+	}
+	return err == nil, err
+}
+
 // leftOf lists the processes of the group that a process began which have not ended.
 func leftOf(group int) (left []int, err error) {
 	stats, err := filepath.Glob("/proc/[0-9]*/stat")
@@ -62,8 +86,7 @@ func leftOf(group int) (left []int, err error) {
 			continue // it has just ended
 		}
 		pid, _ := strconv.Atoi(filepath.Base(filepath.Dir(name)))
-		// After the program's name, which may hold anything: state, parent and group.
-		fields := bytes.Fields(text[bytes.LastIndexByte(text, ')')+1:])
+		fields := afterName(text) // state, parent and group
 		if len(fields) < 3 || string(fields[0]) == "Z" {
 			continue
 		}

@@ -12,4 +12,6 @@ func privateBytes(int) (int64, error) { return 0, errors.ErrUnsupported }
 
 func whoHasOpen(string) ([]string, error) { return nil, errors.ErrUnsupported }
 
+func hasStopped(int) (bool, error) { return false, errors.ErrUnsupported }
+
 func leftOf(int) ([]int, error) { return nil, errors.ErrUnsupported }

@@ -569,7 +569,7 @@ var wireCases = []Case{
 	},
 	{
 		Name: "wire/cancelled-chunk", Level: Process, Clauses: clauses("DB2", "DB63"), run: cancelledChunk,
-		Explanation: "Contexts end while chunks are filled and while they are committed. A chunk whose Commit gave no error has its mark, and each can be written again.",
+		Explanation: "Contexts end while chunks are filled and while they are committed. A chunk whose Commit gave no error has its mark, one that has its mark is whole whatever Commit said, and each can be written again.",
 	},
 	{
 		Name: "wire/cancelled-upkeep", Level: Process, Clauses: clauses("DB2", "DB53", "DB71", "DB72"), run: cancelledUpkeep,

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/ckpt-project/ckpt/framework/hash"
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
@@ -498,7 +497,7 @@ func (d *addressShared) NewBatch(ctx context.Context, oldRoot node.Root, version
 }
 
 // rootFirst writes a root before its nodes: it is there from the beginning of its Commit, and stays where
-// that is interrupted. Each Commit takes a while.
+// that is interrupted, for which it waits.
 type rootFirst struct {
 	batches
 	begun roots
@@ -515,17 +514,10 @@ func newRootFirst(ndb db.NodeDB) db.NodeDB {
 	return d
 }
 
-// writingNodes is how long a Commit of rootFirst takes.
-const writingNodes = 50 * time.Millisecond
-
 func (b *rootFirstBatch) Commit(ctx context.Context, root node.Root, rootAddress node.Address) error {
 	b.d.begun.add(root)
-	timer := time.NewTimer(writingNodes)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := interruptible(ctx, amongMany); err != nil {
+		return err
 	}
 	if err := b.Batch.Commit(ctx, root, rootAddress); err != nil {
 		return err

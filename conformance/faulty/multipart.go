@@ -182,6 +182,63 @@ func (d *markBefore) NewChunk(ctx context.Context, root node.Root, index uint64)
 	return w, err
 }
 
+// markInterrupted marks a chunk whose Commit is interrupted, for which it waits, until it has told of one.
+type markInterrupted struct {
+	insert
+	mu     sync.Mutex
+	root   node.Root
+	marked []uint64 // chunks of root whose Commit was interrupted
+	told   bool
+}
+
+type markInterruptedChunk struct {
+	db.ChunkWriter
+	d     *markInterrupted
+	root  node.Root
+	index uint64
+}
+
+func newMarkInterrupted(ndb db.NodeDB) db.NodeDB {
+	d := &markInterrupted{}
+	d.insert = insert{ndb, func(m *db.Multipart) {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		for i := range m.Roots {
+			if r := &m.Roots[i]; r.Root == d.root && len(d.marked) > 0 {
+				d.told = true
+				r.Done = append(slices.Clone(r.Done), d.marked...)
+				slices.Sort(r.Done)
+				r.Done = slices.Compact(r.Done)
+			}
+		}
+	}}
+	return d
+}
+
+func (d *markInterrupted) NewChunk(ctx context.Context, root node.Root, index uint64) (db.ChunkWriter, error) {
+	w, err := d.NodeDB.NewChunk(ctx, root, index)
+	if err != nil {
+		return nil, err
+	}
+	return &markInterruptedChunk{w, d, root, index}, nil
+}
+
+func (w *markInterruptedChunk) Commit(ctx context.Context, sync bool) error {
+	w.d.mu.Lock()
+	told := w.d.told
+	w.d.mu.Unlock()
+	if told {
+		return w.ChunkWriter.Commit(ctx, sync)
+	}
+	if err := interruptible(ctx, onlyOne); err != nil {
+		w.d.mu.Lock()
+		defer w.d.mu.Unlock()
+		w.d.root, w.d.marked = w.root, append(w.d.marked, w.index)
+		return err
+	}
+	return w.ChunkWriter.Commit(ctx, sync)
+}
+
 // completeUnchecked finds every root whole.
 type completeUnchecked struct{ db.NodeDB }
 
@@ -573,13 +630,15 @@ func markWide(ndb db.NodeDB) db.NodeDB {
 	}}
 }
 
-// commitsAlone refuses chunks while one is being committed, which takes a while: until another has been
-// refused, if one comes.
+// commitsAlone refuses chunks while one is being committed. Until it has refused one, a Commit takes a while: until
+// another comes to be refused, if one does.
 type commitsAlone struct {
 	db.NodeDB
 	mu sync.Mutex
 	// refused is closed when a chunk is refused; nil while none is being committed.
 	refused chan struct{}
+	// any says that one was.
+	any bool
 }
 
 type commitAlone struct {
@@ -587,8 +646,8 @@ type commitAlone struct {
 	d *commitsAlone
 }
 
-// committing is how long a Commit of commitsAlone takes at most.
-const committing = 100 * time.Millisecond
+// committing is how long a Commit of commitsAlone takes at most, as long as none was refused.
+const committing = 5 * time.Second
 
 var errCommitting = errors.New("a chunk is being committed")
 
@@ -608,6 +667,7 @@ func (d *commitsAlone) NewChunk(ctx context.Context, root node.Root, index uint6
 
 // refuse tells who commits that somebody was refused, under mu.
 func (d *commitsAlone) refuse() {
+	d.any = true
 	select {
 	case <-d.refused:
 	default:
@@ -624,12 +684,15 @@ func (w *commitAlone) Commit(ctx context.Context, sync bool) error {
 	}
 	refused := make(chan struct{})
 	w.d.refused = refused
+	any := w.d.any
 	w.d.mu.Unlock()
-	timer := time.NewTimer(committing)
-	defer timer.Stop()
-	select {
-	case <-refused:
-	case <-timer.C:
+	if !any {
+		timer := time.NewTimer(committing)
+		defer timer.Stop()
+		select {
+		case <-refused:
+		case <-timer.C:
+		}
 	}
 	err := w.ChunkWriter.Commit(ctx, sync)
 	w.d.mu.Lock()

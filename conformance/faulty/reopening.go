@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -338,9 +337,8 @@ func lockUnnamed(ctx context.Context, sound db.Factory, cfg *db.Config) (db.Node
 // openUninterrupted goes on to open when nobody waits for it any more, and holds the lock.
 func openUninterrupted(ctx context.Context, sound db.Factory, cfg *db.Config) (db.NodeDB, error) {
 	ndb, err := sound.New(context.WithoutCancel(ctx), cfg)
-	time.Sleep(100 * time.Millisecond) // as if there were much to read
-	if err == nil && ctx.Err() != nil {
-		return nil, ctx.Err() // and nobody closes it
+	if ended := interruptible(ctx, amongMany); err == nil && ended != nil { // as if there were much to read
+		return nil, ended // and nobody closes it
 	}
 	return ndb, err
 }

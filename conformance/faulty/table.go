@@ -596,6 +596,11 @@ var defects = []Defect{
 		spoil: newMarkBefore,
 	},
 	{
+		Name: "mark-interrupted", Clauses: clauses("DB2", "DB63"),
+		Wrong: "A chunk whose Commit is interrupted has its mark all the same, without its nodes.",
+		spoil: newMarkInterrupted,
+	},
+	{
 		Name: "mark-wide", Clauses: clauses("DB63"),
 		Wrong: "With a chunk the one behind it has its mark.",
 		spoil: markWide,

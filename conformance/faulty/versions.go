@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -597,15 +596,12 @@ func (p *pruningPin) Release(ctx context.Context) error {
 }
 
 // staysBusy does one thing at a time of what takes long, and forgets that one has ended if that was
-// interrupted. Each takes a while, so that it can be.
+// interrupted, for which it waits.
 type staysBusy struct {
 	db.NodeDB
 	mu   sync.Mutex
 	busy bool
 }
-
-// lookingAround is how long upkeep of staysBusy takes before it begins.
-const lookingAround = 100 * time.Millisecond
 
 func (d *staysBusy) alone(ctx context.Context, progress func(done, total int64), f func() error) error {
 	d.mu.Lock()
@@ -618,12 +614,8 @@ func (d *staysBusy) alone(ctx context.Context, progress func(done, total int64),
 	if progress != nil {
 		progress(0, 1)
 	}
-	timer := time.NewTimer(lookingAround)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-		return ctx.Err()
+	if err := interruptible(ctx, onlyOne); err != nil {
+		return err
 	}
 	err := f()
 	if ctx.Err() == nil {

@@ -281,7 +281,7 @@ type keeping struct {
 func (s *keeping) SendMsg(m any) error { return s.keep(m) }
 
 // waitingForAnother is how long busyIsAbsent looks for a root, if no other is asked for meanwhile.
-const waitingForAnother = 20 * time.Millisecond
+const waitingForAnother = 5 * time.Second
 
 // busyIsAbsent looks for one root at a time. Of another it says what an empty answer says.
 func busyIsAbsent() []grpc.ServerOption {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"iter"
 	"sync"
+	"time"
 
 	"github.com/ckpt-project/ckpt/framework/mkvs/db"
 	"github.com/ckpt-project/ckpt/framework/mkvs/node"
@@ -75,6 +76,27 @@ func (d *insert) Multipart(ctx context.Context) (*db.Multipart, error) {
 		d.change(m)
 	}
 	return m, err
+}
+
+// How long a call waits to be interrupted: longer than a busy machine takes to bring it here, so that a case
+// which gives each call twice as long as the one before does not miss it.
+const (
+	// onlyOne is for a call that is interrupted before others have waited in vain; amongMany for one that comes
+	// after several which are not interrupted, each of which waits as long.
+	onlyOne   = 5 * time.Second
+	amongMany = time.Second
+)
+
+// interruptible waits for the end of a call's context, if that comes, and returns its error.
+func interruptible(ctx context.Context, atMost time.Duration) error {
+	timer := time.NewTimer(atMost)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // failing is a walk, or a write log, that only has an error.
