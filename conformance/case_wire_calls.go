@@ -274,7 +274,7 @@ func cancelledUpkeep(e *env) {
 // cancelledOpen gives up opening: the database must not stay open, or its lock held.
 func cancelledOpen(e *env) {
 	p := e.launch()
-	e.cfg.LockWait = soon
+	e.cfg.LockWait = wireDeadline // what was given up may be opened to its end first, and then closed
 	t := empty(stateType, 0)
 	for d := shortest; ; d *= 2 {
 		var ndb db.NodeDB
