@@ -68,7 +68,6 @@ func parseOffer(text string) (o sharedOffer, err error) {
 // no ring to lend.
 type hostMemory struct {
 	layout sharedLayout
-	data   []byte
 	unmap  func() error
 
 	mu     sync.Mutex
@@ -85,7 +84,7 @@ type hostRing struct {
 }
 
 func newHostMemory(layout sharedLayout, data []byte, unmap func() error) *hostMemory {
-	m := &hostMemory{layout: layout, data: data, unmap: unmap}
+	m := &hostMemory{layout: layout, unmap: unmap}
 	for part := range slices.Chunk(data, layout.ringBytes()) {
 		m.free = append(m.free, &hostRing{index: uint32(len(m.free)), slots: part})
 	}
@@ -136,7 +135,7 @@ func (m *hostMemory) release() {
 	if m.closed && m.lent == 0 {
 		// It can't fail for memory that was mapped; and if so, all that is lost is some of it.
 		_ = m.unmap()
-		m.data, m.free = nil, nil
+		m.free = nil
 	}
 }
 
