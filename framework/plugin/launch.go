@@ -51,7 +51,7 @@ type LaunchConfig struct {
 	// for such files. Sockets' paths are short (some 100 bytes), so this must be, too.
 	RunDir string
 	// NoSharedMemory has everything go through the connection, also where walks could go through memory that both
-	// processes share, which is faster.
+	// processes share, which is faster. Otherwise that memory is the process's descriptor 3, on Linux.
 	NoSharedMemory bool
 	// StartTimeout is how long the plugin may take to start; 0 means DefaultStartTimeout.
 	StartTimeout time.Duration

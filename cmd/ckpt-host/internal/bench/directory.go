@@ -68,7 +68,8 @@ func (d *workDir) held() []*os.File {
 	if d.lock == nil {
 		return nil
 	}
-	return []*os.File{d.lock}
+	// The first descriptor stays free: a plugin's process has the memory there that it shares with its host.
+	return []*os.File{nil, d.lock}
 }
 
 // remove removes the directory with all that is in it.
