@@ -54,9 +54,6 @@ func ringsAndTurns(e *env) {
 	e.check(err)
 	event, err := session.Recv()
 	e.check(err)
-	if !event.SharedMemory {
-		e.unsupported("the program shares no memory")
-	}
 	walk := &pb.WalkRequest{Handle: conn.handle, Root: rawRoot(t.root)}
 	begin := func(ctx context.Context, ring uint32, turn uint64) pb.NodeDB_SharedWalkClient {
 		e.Helper()
@@ -68,6 +65,13 @@ func ringsAndTurns(e *env) {
 
 	walks, cancelWalks := context.WithCancel(ctx)
 	defer cancelWalks()
+	if !event.SharedMemory { // nobody has to
+		e.Logf("the program shares no memory")
+		_, err := begin(walks, 1, 1).Recv()
+		e.refusedByWire("a walk through memory that is not shared", err, nil)
+		e.readable(ndb, t)
+		return
+	}
 
 	// The first walk has the ring as long as it goes on, which it does when nobody takes anything.
 	firstCtx, cancelFirst := context.WithCancel(walks)

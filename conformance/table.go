@@ -581,7 +581,7 @@ var wireCases = []Case{
 	},
 	{
 		Name: "wire/rings-and-turns", Level: Process, Clauses: clauses("DB2", "DB23"), run: ringsAndTurns,
-		Explanation: "Over the bare wire, walks share memory with the host: one whose ring another still uses leaves that alone, and turns that come late are refused. Otherwise a walk that was cancelled writes into the frames of the next one.",
+		Explanation: "Over the bare wire, walks share memory with the host: one whose ring another still uses leaves that alone, and turns that come late are refused; a program that shares none refuses them all. Otherwise a walk that was cancelled writes into the frames of the next one.",
 	},
 	{
 		Name: "wire/stopped-process", Level: Process, Clauses: clauses("DB2"), run: stoppedProcess,

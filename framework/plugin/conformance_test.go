@@ -3,6 +3,7 @@
 package plugin_test
 
 import (
+	"regexp"
 	"testing"
 
 	"github.com/ckpt-project/ckpt/conformance"
@@ -21,6 +22,26 @@ func TestConformance(t *testing.T) {
 			t.Parallel()
 			conformance.Run(t, builtin(t, backend).Harness())
 		})
+	}
+}
+
+// TestProgramsNeedNotShareMemory proves a program that shares none, as one in another language may: what the suite
+// asks of those that do is not asked of it.
+func TestProgramsNeedNotShareMemory(t *testing.T) {
+	program := builtin(t, "memory")
+	program.NoSharedMemory = true
+	cases := conformance.Select(regexp.MustCompile("^wire/(rings-and-turns|no-shared-memory|made-up-handle|malformed-messages|cancelled-walk)$"))
+	r, err := conformance.Prove(t.Context(), program.Harness(), conformance.Options{Cases: cases, Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Cases) != 5 {
+		t.Errorf("%d cases", len(r.Cases))
+	}
+	for _, c := range r.Cases {
+		if c.Verdict != conformance.Pass {
+			t.Errorf("%s: %s: %s", c.Name, c.Verdict, c.Reason)
+		}
 	}
 }
 
