@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,22 @@ func TestSharedMemoryKeepsItsSize(t *testing.T) {
 	for _, size := range []int64{0, int64(smallLayout.bytes()) - 1, int64(smallLayout.bytes()) + 1} {
 		if err := file.Truncate(size); !errors.Is(err, os.ErrPermission) {
 			t.Errorf("truncated to %d: %v", size, err)
+		}
+	}
+}
+
+// TestMemoryThatCannotBeMade asks for more than can be mapped: nothing of it is left.
+func TestMemoryThatCannotBeMade(t *testing.T) {
+	if _, _, _, err := makeSharedMemory(sharedLayout{rings: 1 << 20, slots: 1 << 20, slotBytes: 1 << 20}); err == nil {
+		t.Fatal("an exbibyte was mapped")
+	}
+	open, err := filepath.Glob("/proc/self/fd/*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range open {
+		if target, _ := os.Readlink(name); strings.Contains(target, "memfd:ckpt-walks") {
+			t.Error("its file is open")
 		}
 	}
 }

@@ -10,40 +10,54 @@ import (
 
 // makeSharedMemory makes memory to share with a process that is started with the file as its first further
 // one, and the variable that tells it. The caller closes the file.
-func makeSharedMemory(layout sharedLayout) (m *hostMemory, file *os.File, variable string, err error) {
+func makeSharedMemory(layout sharedLayout) (*hostMemory, *os.File, string, error) {
+	file, err := makeMemoryFile(int64(layout.bytes()))
+	if err != nil {
+		return nil, nil, "", fmt.Errorf("making memory to share: %w", err)
+	}
+	m, variable, err := mapMemoryFile(file, layout)
+	if err != nil {
+		return nil, nil, "", errors.Join(fmt.Errorf("making memory to share: %w", err), file.Close())
+	}
+	return m, file, variable, nil
+}
+
+// makeMemoryFile makes a file that is in memory alone, and keeps its size: a process that made it shorter would
+// have the other one die of reading it.
+func makeMemoryFile(size int64) (*os.File, error) {
 	const name = "ckpt-walks"
 	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING|unix.MFD_NOEXEC_SEAL)
 	if errors.Is(err, unix.EINVAL) { // kernels before 6.3 don't know the last
 		fd, err = unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
 	}
 	if err != nil {
-		return nil, nil, "", fmt.Errorf("making memory to share: %w", err)
+		return nil, err
 	}
-	file = os.NewFile(uintptr(fd), name)
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("making memory to share: %w", err)
-			file.Close()
-		}
-	}()
-	if err := file.Truncate(int64(layout.bytes())); err != nil {
-		return nil, nil, "", err
+	file := os.NewFile(uintptr(fd), name)
+	err = file.Truncate(size)
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL)
 	}
-	// A process that made it shorter would have the other one die of reading it.
-	if _, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, unix.F_SEAL_SHRINK|unix.F_SEAL_GROW|unix.F_SEAL_SEAL); err != nil {
-		return nil, nil, "", err
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
 	}
+	return file, nil
+}
+
+// mapMemoryFile maps the file for reading, and says where another process finds it.
+func mapMemoryFile(file *os.File, layout sharedLayout) (m *hostMemory, variable string, err error) {
+	fd := int(file.Fd())
 	var stat unix.Stat_t
 	if err := unix.Fstat(fd, &stat); err != nil {
-		return nil, nil, "", err
+		return nil, "", err
 	}
 	data, err := unix.Mmap(fd, 0, layout.bytes(), unix.PROT_READ, unix.MAP_SHARED)
 	if err != nil {
-		return nil, nil, "", err
+		return nil, "", err
 	}
 	offer := sharedOffer{descriptor: firstExtraFile, inode: stat.Ino, layout: layout}
 	m = newHostMemory(layout, data, func() error { return unix.Munmap(data) })
-	return m, file, sharedVariable + "=" + offer.String(), nil
+	return m, sharedVariable + "=" + offer.String(), nil
 }
 
 // firstExtraFile is the descriptor that the first of exec.Cmd's ExtraFiles has in the process.
