@@ -59,7 +59,10 @@ func ringsAndTurns(e *env) {
 		e.Helper()
 		s, err := rpc.SharedWalk(ctx)
 		e.check(err)
-		e.check(s.Send(&pb.SharedWalkRequest{Walk: walk, Ring: ring, Turn: turn}))
+		// Who knows no such call ends it before it has come: that is told when it is read.
+		if err := s.Send(&pb.SharedWalkRequest{Walk: walk, Ring: ring, Turn: turn}); err != io.EOF {
+			e.check(err)
+		}
 		return s
 	}
 
